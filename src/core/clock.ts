@@ -1,0 +1,58 @@
+/**
+ * Time, as the core sees it. Injected, so that the whole core runs in a simulation.
+ */
+
+/** Opaque: whatever `setTimer` returned. */
+export type Timer = unknown;
+
+export interface Clock {
+  /** Milliseconds, with fractions, of a clock that never goes back. It may stand still while the machine sleeps. */
+  monotonicMs(): number;
+  /** Milliseconds of a clock that goes on while the machine sleeps, and may be set at any time. */
+  wallMs(): number;
+  /** Runs once after the delay. A timer that is not `keepAlive` does not hold the process open. */
+  setTimer(run: () => void, delayMs: number, keepAlive: boolean): Timer;
+  clearTimer(timer: Timer): void;
+}
+
+export const systemClock: Clock = {
+  monotonicMs: () => performance.now(),
+  wallMs: () => Date.now(),
+  setTimer(run, delayMs, keepAlive) {
+    const timer = setTimeout(run, delayMs);
+    if (!keepAlive) timer.unref();
+    return timer;
+  },
+  clearTimer: (timer) => clearTimeout(timer as NodeJS.Timeout),
+};
+
+/** A moment on both clocks. */
+export interface Instant {
+  readonly monotonicMs: number;
+  readonly wallMs: number;
+}
+
+export function now(clock: Clock): Instant {
+  return { monotonicMs: clock.monotonicMs(), wallMs: clock.wallMs() };
+}
+
+/**
+ * The time since a moment, in milliseconds: the larger of what the two clocks say. The monotonic clock misses the time
+ * in which a machine slept, and the wall clock may be set back. A wall clock set forward ends a lease early: the safe side.
+ */
+export function elapsedMs(clock: Clock, since: Instant): number {
+  return Math.max(clock.monotonicMs() - since.monotonicMs, clock.wallMs() - since.wallMs);
+}
+
+/** Rates of two clocks may differ by this share of a ttl. */
+const DRIFT_SHARE = 0.01;
+/** Expiry of an engine is as coarse as this, in milliseconds. */
+const DRIFT_FLOOR_MS = 2;
+
+/**
+ * How long a lease may be trusted, in milliseconds from before its request was sent: the ttl less an allowance for
+ * clocks that run at different rates and for coarse expiry (the allowance of the published Redlock algorithm).
+ */
+export function validityMs(ttlMs: number): number {
+  return ttlMs - ttlMs * DRIFT_SHARE - DRIFT_FLOOR_MS;
+}

@@ -1,0 +1,234 @@
+/**
+ * The lease state of one key, and what a claim, a renewal and a drop do to it.
+ *
+ * This is the store contract as a machine without I/O. Stores that keep their state as data (memory, embedded, the
+ * simulated one) run it inside whatever makes a step atomic there; a store whose engine runs scripts mirrors it.
+ *
+ * Every step removes what has expired and who fell silent, and ends in one `drain`, which serves the queue from its
+ * head while the head fits. Newcomers never pass the queue.
+ */
+import type {
+  Claim,
+  ClaimId,
+  ClaimOutcome,
+  DropOutcome,
+  RenewOutcome,
+  StoreEvent,
+} from './store.ts';
+
+export interface Holder {
+  readonly owner: string;
+  readonly units: number;
+  readonly ttlMs: number;
+  /** The process that asked, as the store addresses it. */
+  readonly channel: string;
+  /** Which grant this is; as a number, microseconds since 2020 stay exact until the year 2305. */
+  readonly epoch: number;
+  expiresAtMs: number;
+}
+
+export interface Waiter {
+  readonly owner: string;
+  readonly units: number;
+  readonly ttlMs: number;
+  readonly channel: string;
+  seenAtMs: number;
+}
+
+export interface KeyState {
+  capacity: number;
+  readonly holders: Holder[];
+  /** In order of arrival. */
+  readonly waiters: Waiter[];
+}
+
+/** What a step needs from the store around it. */
+export interface StepContext {
+  /** The store's clock, which alone judges expiry. */
+  readonly nowMs: number;
+  /** The process that makes this step. */
+  readonly channel: string;
+  /** A new epoch, higher than all before. */
+  mintEpoch(): number;
+  /** The highest epoch so far. */
+  lastEpoch(): number;
+  /** Whether a grant message would reach that process. When in doubt, true: the grant then ends by its ttl. */
+  isListening(channel: string): boolean;
+  /** Collects what other processes, or this one, must be told once the step is committed. */
+  tell(channel: string, event: StoreEvent): void;
+}
+
+/** A waiter claims again after this share of its ttl, and is forgotten when it was silent for the whole of it. */
+const HEARTBEAT_SHARE = 1 / 3;
+
+export function emptyKeyState(capacity: number): KeyState {
+  return { capacity, holders: [], waiters: [] };
+}
+
+export function isEmpty(state: KeyState): boolean {
+  return state.holders.length === 0 && state.waiters.length === 0;
+}
+
+export function claimKey(state: KeyState, claim: Claim, context: StepContext): ClaimOutcome {
+  const held = liveHolder(state, claim, context);
+  if (held) {
+    held.expiresAtMs = Math.max(held.expiresAtMs, context.nowMs + held.ttlMs);
+    return granted(state, claim, held);
+  }
+  prune(state, claim, context);
+  if (isEmpty(state)) state.capacity = claim.capacity;
+  if (state.capacity !== claim.capacity) {
+    drain(state, claim, context);
+    return refuseCapacity(state, claim);
+  }
+  const before = context.lastEpoch();
+  const waiter = enqueue(state, claim, context);
+  drain(state, claim, context);
+  const holder = liveHolder(state, claim, context);
+  if (holder) return granted(state, claim, holder);
+
+  for (const other of state.holders) {
+    // Whoever was granted in this very step was told with the grant.
+    if (other.channel !== context.channel && other.epoch <= before) {
+      context.tell(other.channel, { is: 'wanted', key: claim.key });
+    }
+  }
+  const owner = state.holders[0]?.owner ?? null;
+  const ahead = state.waiters.indexOf(waiter);
+  if (!claim.wait) {
+    state.waiters.splice(ahead, 1);
+    return { is: 'taken', holder: owner };
+  }
+  return {
+    is: 'waiting',
+    lookAgainMs: lookAgainMs(state, claim.ttlMs, ahead, context.nowMs),
+    ahead,
+    holder: owner,
+    epoch: BigInt(context.lastEpoch()),
+  };
+}
+
+export function renewKey(state: KeyState, claim: Claim, context: StepContext): RenewOutcome {
+  const holder = liveHolder(state, claim, context);
+  if (!holder) return { is: 'lost' };
+  holder.expiresAtMs = Math.max(holder.expiresAtMs, context.nowMs + holder.ttlMs);
+  return { is: 'held', wanted: isWanted(state, holder.channel) };
+}
+
+export function dropKey(
+  state: KeyState,
+  id: ClaimId,
+  again: Claim | undefined,
+  context: StepContext,
+): DropOutcome {
+  const held = liveHolder(state, id, context) !== undefined;
+  keep(state.holders, (holder) => holder.owner !== id.owner);
+  keep(state.waiters, (waiter) => waiter.owner !== id.owner);
+  if (held && again) return { held, next: claimKey(state, again, context) };
+  prune(state, id, context);
+  drain(state, id, context);
+  return { held, next: null };
+}
+
+/** Removes what has expired and who fell silent; whoever makes this step has just been heard. */
+function prune(state: KeyState, self: ClaimId, context: StepContext): void {
+  keep(state.holders, (holder) => isLive(holder, context));
+  keep(
+    state.waiters,
+    (waiter) => waiter.owner === self.owner || context.nowMs - waiter.seenAtMs <= waiter.ttlMs,
+  );
+}
+
+/** Serves the queue from its head while the head fits. */
+function drain(state: KeyState, self: ClaimId, context: StepContext): void {
+  let next = 0;
+  while (next < state.waiters.length) {
+    const waiter = state.waiters[next] as Waiter;
+    // A waiter that nobody would hear is passed over but keeps its place: it may only be reconnecting.
+    if (waiter.owner !== self.owner && !context.isListening(waiter.channel)) {
+      next += 1;
+      continue;
+    }
+    if (!fits(state, waiter)) return;
+    state.waiters.splice(next, 1);
+    const holder = addHolder(state, waiter, context);
+    // Whoever makes this step learns of its grant from the answer.
+    if (waiter.owner === self.owner) continue;
+    context.tell(waiter.channel, {
+      is: 'granted',
+      key: self.key,
+      owner: waiter.owner,
+      epoch: BigInt(holder.epoch),
+      wanted: isWanted(state, waiter.channel),
+    });
+  }
+}
+
+/** Puts a newcomer at the end of the queue; a waiter that is there already keeps its place. */
+function enqueue(state: KeyState, claim: Claim, context: StepContext): Waiter {
+  const queued = state.waiters.find((waiter) => waiter.owner === claim.owner);
+  if (queued) {
+    queued.seenAtMs = context.nowMs;
+    return queued;
+  }
+  const { owner, units, ttlMs } = claim;
+  const waiter = { owner, units, ttlMs, channel: context.channel, seenAtMs: context.nowMs };
+  state.waiters.push(waiter);
+  return waiter;
+}
+
+function addHolder(state: KeyState, waiter: Waiter, context: StepContext): Holder {
+  const holder: Holder = {
+    owner: waiter.owner,
+    units: waiter.units,
+    ttlMs: waiter.ttlMs,
+    channel: waiter.channel,
+    epoch: context.mintEpoch(),
+    expiresAtMs: context.nowMs + waiter.ttlMs,
+  };
+  state.holders.push(holder);
+  return holder;
+}
+
+function granted(state: KeyState, claim: Claim, holder: Holder): ClaimOutcome {
+  const wanted = isWanted(state, holder.channel);
+  return { is: 'granted', claim, epoch: BigInt(holder.epoch), ttlMs: holder.ttlMs, wanted };
+}
+
+function refuseCapacity(state: KeyState, claim: Claim): ClaimOutcome {
+  const detail = `the key is in use with a capacity of ${state.capacity}, not ${claim.capacity}`;
+  return { is: 'refused', reason: 'capacity-differs', detail };
+}
+
+/** Only the head looks at the moment of expiry, so that one waiter asks and not all of them. */
+function lookAgainMs(state: KeyState, ttlMs: number, ahead: number, nowMs: number): number {
+  const heartbeatMs = ttlMs * HEARTBEAT_SHARE;
+  if (ahead > 0) return heartbeatMs;
+  const expiresAtMs = Math.min(...state.holders.map((holder) => holder.expiresAtMs));
+  return Math.max(1, Math.min(heartbeatMs, expiresAtMs - nowMs + 1));
+}
+
+function fits(state: KeyState, waiter: Waiter): boolean {
+  const used = state.holders.reduce((sum, holder) => sum + holder.units, 0);
+  return used + waiter.units <= state.capacity;
+}
+
+/** Whether a process other than the holder's waits. */
+function isWanted(state: KeyState, channel: string): boolean {
+  return state.waiters.some((waiter) => waiter.channel !== channel);
+}
+
+function liveHolder(state: KeyState, id: ClaimId, context: StepContext): Holder | undefined {
+  return state.holders.find((holder) => holder.owner === id.owner && isLive(holder, context));
+}
+
+function isLive(holder: Holder, context: StepContext): boolean {
+  return holder.expiresAtMs > context.nowMs;
+}
+
+function keep<T>(items: T[], wanted: (item: T) => boolean): void {
+  if (items.every(wanted)) return;
+  const kept = items.filter(wanted);
+  items.length = 0;
+  items.push(...kept);
+}
