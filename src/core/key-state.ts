@@ -130,6 +130,13 @@ export function dropKey(
   return { held, next: null };
 }
 
+/** What a sweep does: removes what has expired and serves the queue, on nobody's behalf. */
+export function settleKey(state: KeyState, key: string, context: StepContext): void {
+  const nobody = { key, owner: '' };
+  prune(state, nobody, context);
+  drain(state, nobody, context);
+}
+
 /** Removes what has expired and who fell silent; whoever makes this step has just been heard. */
 function prune(state: KeyState, self: ClaimId, context: StepContext): void {
   keep(state.holders, (holder) => isLive(holder, context));
