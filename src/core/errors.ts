@@ -61,16 +61,22 @@ export type LossReason =
   /** The lease was held for longer than its `maxHoldMs`. */
   | 'held-too-long'
   /** The manager was closed while the lease was in use. */
-  | 'manager-closed';
+  | 'manager-closed'
+  /** Its holder gave it back, and used it after that. */
+  | 'released';
 
 const LOSS_TEXT: Record<LossReason, string> = {
   expired: 'no renewal was confirmed before its deadline',
   'taken-away': 'the store no longer has it',
   'held-too-long': 'it was held for longer than maxHoldMs',
   'manager-closed': 'its manager was closed',
+  released: 'it was released before',
 };
 
-/** The lease ended while the work still ran: somebody else may work on the key. Stop, and do not trust what was written without a fence. */
+/**
+ * The lease ended while the work still ran, so somebody else may work on the key. Stop, and do not trust what was
+ * written without a fence.
+ */
 export class LeaseLostError extends LeaseholdError {
   readonly code = 'LEASE_LOST';
   readonly key: string;
@@ -79,7 +85,7 @@ export class LeaseLostError extends LeaseholdError {
   readonly result: unknown;
 
   constructor(key: string, reason: LossReason, result?: unknown) {
-    super(`the lease of '${key}' was lost: ${LOSS_TEXT[reason]}; stop the work and do it again`);
+    super(`the lease of '${key}' is not held: ${LOSS_TEXT[reason]}; stop the work and do it again`);
     this.key = key;
     this.reason = reason;
     this.result = result;

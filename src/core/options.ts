@@ -166,6 +166,10 @@ export function readFairness(options: FairnessOptions = {}): Required<FairnessOp
   };
 }
 
+export function readGraceMs(graceMs: number | undefined): number {
+  return read('graceMs', graceMs, 0, 0, LIMITS.maxDelayMs);
+}
+
 function readUnits(options: AcquireOptions, base: Spec): Pick<Spec, 'units' | 'capacity'> {
   const { mode, limit } = options;
   if (limit !== undefined) {

@@ -1,0 +1,48 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+
+export { type Clock, systemClock, type Timer } from './core/clock.ts';
+export {
+  type AcquiredMessage,
+  CHANNELS,
+  type LostMessage,
+  type ReleasedMessage,
+  type RenewedMessage,
+  type StoreErrorMessage,
+  type TimedOutMessage,
+} from './core/diagnostics.ts';
+export {
+  AcquireTimeoutError,
+  ClaimRefusedError,
+  type ErrorCode,
+  InvalidArgumentError,
+  LeaseholdError,
+  LeaseLostError,
+  type LossReason,
+  ManagerClosedError,
+  StoreUnavailableError,
+} from './core/errors.ts';
+export type { Holding, Lease, LeaseSet, LeaseState } from './core/lease.ts';
+export { type CloseOptions, LockManager, type Usage } from './core/manager.ts';
+export {
+  type AcquireOptions,
+  DEFAULTS,
+  type FairnessOptions,
+  LIMITS,
+  type LockManagerOptions,
+  type LockOptions,
+  type TryAcquireOptions,
+} from './core/options.ts';
+export {
+  type Claim,
+  type ClaimId,
+  type ClaimOutcome,
+  type DropOutcome,
+  type Grant,
+  type Guarantees,
+  type LeaseStore,
+  type RefusalReason,
+  type RenewOutcome,
+  SHARED_CAPACITY,
+  type StoreEvent,
+  type Waiting,
+} from './core/store.ts';
