@@ -5,5 +5,12 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // Node itself loads the built package, as it would for a user: vitest rewrites the tests only.
+    server: { deps: { external: [/\/dist\//] } },
+    coverage: {
+      provider: 'v8',
+      include: ['dist/src/**/*.js'],
+      reporter: ['text', 'html'],
+    },
   },
 });
