@@ -21,7 +21,10 @@ function manualClock() {
     setTimer: () => null,
     clearTimer: () => undefined,
   };
-  return { clock, go: (ms: number) => void (monotonicMs += ms) };
+  const go = (ms: number): void => {
+    monotonicMs += ms;
+  };
+  return { clock, go };
 }
 
 async function attach(space: MemorySpace): Promise<{ store: LeaseStore; events: StoreEvent[] }> {
