@@ -6,9 +6,7 @@ export {
   CHANNELS,
   type LostMessage,
   type ReleasedMessage,
-  type RenewedMessage,
   type StoreErrorMessage,
-  type TimedOutMessage,
 } from './core/diagnostics.ts';
 export {
   AcquireTimeoutError,
@@ -22,15 +20,14 @@ export {
   StoreUnavailableError,
 } from './core/errors.ts';
 export type { Holding, Lease, LeaseSet, LeaseState } from './core/lease.ts';
-export { type CloseOptions, LockManager, type Usage } from './core/manager.ts';
-export {
-  type AcquireOptions,
-  DEFAULTS,
-  type FairnessOptions,
-  LIMITS,
-  type LockManagerOptions,
-  type LockOptions,
-  type TryAcquireOptions,
+export { LockManager, type Usage } from './core/manager.ts';
+export type {
+  AcquireOptions,
+  CloseOptions,
+  FairnessOptions,
+  LockManagerOptions,
+  LockOptions,
+  TryAcquireOptions,
 } from './core/options.ts';
 export {
   type Claim,

@@ -12,7 +12,8 @@ export interface Clock {
   wallMs(): number;
   /** Runs once after the delay. A timer that is not `keepAlive` does not hold the process open. */
   setTimer(run: () => void, delayMs: number, keepAlive: boolean): Timer;
-  clearTimer(timer: Timer): void;
+  /** Nothing happens for a timer that has run, and for `undefined`. */
+  clearTimer(timer: Timer | undefined): void;
 }
 
 export const systemClock: Clock = {
@@ -26,23 +27,18 @@ export const systemClock: Clock = {
   clearTimer: (timer) => clearTimeout(timer as NodeJS.Timeout),
 };
 
-/** A moment on both clocks. */
-export interface Instant {
-  readonly monotonicMs: number;
-  readonly wallMs: number;
-}
-
-export function now(clock: Clock): Instant {
-  return { monotonicMs: clock.monotonicMs(), wallMs: clock.wallMs() };
-}
-
 /**
- * The time since a moment, in milliseconds: the larger of what the two clocks say. The monotonic clock misses the time
- * in which a machine slept, and the wall clock may be set back. A wall clock set forward ends a lease early: the safe side.
+ * Starts to measure. The result tells how many milliseconds have passed: the larger of what the two clocks say. The
+ * monotonic clock misses the time in which a machine slept, and the wall clock may be set back. A wall clock that is set
+ * forward ends a lease early: the safe side.
  */
-export function elapsedMs(clock: Clock, since: Instant): number {
-  return Math.max(clock.monotonicMs() - since.monotonicMs, clock.wallMs() - since.wallMs);
+export function stopwatch(clock: Clock): Stopwatch {
+  const monotonicMs = clock.monotonicMs();
+  const wallMs = clock.wallMs();
+  return () => Math.max(clock.monotonicMs() - monotonicMs, clock.wallMs() - wallMs);
 }
+
+export type Stopwatch = () => number;
 
 /** Rates of two clocks may differ by this share of a ttl. */
 const DRIFT_SHARE = 0.01;

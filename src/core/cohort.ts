@@ -2,9 +2,10 @@
  * All callers of one process that want one key: their line, and the remote claims that they share (lock cohorting,
  * after Dice, Marathe and Shavit, "Lock Cohorting", PPoPP 2012).
  *
- * Everything that happens ends in `#advance`, the one place that decides what is next: serve the line, end what nobody
+ * Everything that happens ends in `advance`, the one place that decides what is next: serve the line, end what nobody
  * can use, claim for whoever still waits.
  */
+import { type Stopwatch, stopwatch } from './clock.ts';
 import * as diagnostics from './diagnostics.ts';
 import {
   AcquireTimeoutError,
@@ -14,34 +15,34 @@ import {
 } from './errors.ts';
 import type { Lease } from './lease.ts';
 import { type Spec, sameClaim } from './options.ts';
-import type { Renewal } from './renewal.ts';
-import { Request, RequestQueue } from './request.ts';
 import type { Runtime } from './runtime.ts';
-import { type ClaimOutcome, SHARED_CAPACITY } from './store.ts';
-import { Tenancy, type TenancyOwner } from './tenancy.ts';
+import { type ClaimOutcome, SHARED_CAPACITY, type StoreEvent } from './store.ts';
+import { Tenancy } from './tenancy.ts';
 
-export class Cohort implements TenancyOwner {
+/** A caller that waits. */
+interface Request {
+  readonly spec: Spec;
+  /** Undefined when nobody wants to know. */
+  readonly passedMs: Stopwatch | undefined;
+  readonly resolve: (lease: Lease) => void;
+  readonly reject: (reason: unknown) => void;
+  /** Removes its timer and its listener. */
+  readonly leave: () => void;
+}
+
+export class Cohort {
   readonly key: string;
-  readonly #runtime: Runtime;
-  readonly #renewal: Renewal;
-  readonly #onEmpty: (cohort: Cohort) => void;
-  readonly #queue = new RequestQueue();
+  readonly runtime: Runtime;
+  /** First come, first served. */
+  readonly #queue: Request[] = [];
   /** Claiming or held. A lock has one at the most, a semaphore as many as its limit. */
   readonly #tenancies: Tenancy[] = [];
-  #capacity = SHARED_CAPACITY;
   #isAdvancing = false;
-  #advanceAgain = false;
+  #advancesAgain = false;
 
-  constructor(parts: {
-    readonly key: string;
-    readonly runtime: Runtime;
-    readonly renewal: Renewal;
-    readonly onEmpty: (cohort: Cohort) => void;
-  }) {
-    this.key = parts.key;
-    this.#runtime = parts.runtime;
-    this.#renewal = parts.renewal;
-    this.#onEmpty = parts.onEmpty;
+  constructor(runtime: Runtime, key: string) {
+    this.runtime = runtime;
+    this.key = key;
   }
 
   get waiting(): number {
@@ -49,277 +50,248 @@ export class Cohort implements TenancyOwner {
   }
 
   get leases(): number {
-    return this.#tenancies.reduce((sum, tenancy) => sum + tenancy.users, 0);
+    return this.#tenancies.reduce((sum, tenancy) => sum + tenancy.users.size, 0);
   }
 
   /** A lease without I/O, when a tenancy that is held already can serve it and nobody stands before it. */
-  serveNow(spec: Spec): Lease | null {
-    if (this.#queue.length > 0) return null;
-    const tenancy = this.#serving(spec);
-    return tenancy === null ? null : this.#grant(tenancy, spec, null);
+  serveNow(spec: Spec): Lease | undefined {
+    const tenancy = this.#queue.length > 0 ? undefined : this.#serving(spec);
+    return tenancy && this.#grant(tenancy, spec, () => 0);
   }
 
   /** Queues a caller. The promise settles with a lease, or with the reason why there is none. */
   enqueue(spec: Spec, signal: AbortSignal | undefined): Promise<Lease> {
     return new Promise((resolve, reject) => {
-      if (this.#refusesCapacity(spec, reject)) return;
-      const once = spec.waitMs === 0;
-      const isTimed = diagnostics.acquired.hasSubscribers;
-      const sinceMs = isTimed ? this.#runtime.clock.monotonicMs() : null;
-      const request = new Request({ spec, once, sinceMs, resolve, reject });
-      if (once && this.#isBusyFor(spec)) {
-        this.#rejectBusy(request);
-        return;
+      if (isOnce(spec) && this.#isBusyFor(spec)) {
+        throw this.#busy(spec, this.runtime.identity, this.#queue.length);
       }
-      this.#arm(request, signal);
+      const { clock } = this.runtime;
+      const onAbort = (): void => this.#giveUp(request, signal?.reason);
+      signal?.addEventListener('abort', onAbort);
+      // An answer to a single attempt that comes later than its ttl is worth nothing.
+      const boundMs = spec.waitMs || spec.ttlMs;
+      const timer = clock.setTimer(() => this.#timedOut(request), boundMs, true);
+      const leave = (): void => {
+        clock.clearTimer(timer);
+        signal?.removeEventListener('abort', onAbort);
+      };
+      const passedMs = diagnostics.acquired.hasSubscribers ? stopwatch(clock) : undefined;
+      const request: Request = { spec, passedMs, resolve, reject, leave };
       this.#queue.push(request);
-      this.#advance();
+      this.advance();
     });
   }
 
   /** Rejects whoever waits, and ends every claim. Leases that are still in use are lost. */
   close(): void {
-    for (let request = this.#queue.head; request !== null; request = this.#queue.head) {
-      this.#take(request).reject(new ManagerClosedError());
-    }
-    this.#advance();
+    for (const request of [...this.#queue]) this.#take(request).reject(new ManagerClosedError());
+    this.advance();
     for (const tenancy of [...this.#tenancies]) {
-      if (tenancy.users > 0) tenancy.lose('manager-closed');
-      else this.#dropHeld(tenancy, null);
+      if (tenancy.users.size > 0) tenancy.lose('manager-closed');
+      else this.#drop(tenancy);
     }
-  }
-
-  tenancyOf(owner: string): Tenancy | undefined {
-    return this.#tenancies.find((tenancy) => tenancy.claim.owner === owner);
   }
 
   /** The key may be free: whoever waits claims again. */
-  claimAgain(): void {
-    for (const tenancy of [...this.#tenancies]) tenancy.sendClaim();
+  claimNow(): void {
+    for (const tenancy of this.#tenancies) tenancy.claimNow();
   }
 
-  onWanted(): void {
-    for (const tenancy of [...this.#tenancies]) tenancy.onWantedEvent();
+  /** False for an owner that nobody here knows. */
+  onEvent(event: Exclude<StoreEvent, { is: 'reset' }>): boolean {
+    const owned = 'owner' in event ? event.owner : undefined;
+    const tenancies = this.#tenancies.filter(({ claim }) => !owned || claim.owner === owned);
+    for (const tenancy of tenancies) {
+      switch (event.is) {
+        case 'granted':
+          tenancy.onGrantEvent(event.epoch, event.wanted);
+          break;
+        case 'available':
+          tenancy.claimNow();
+          break;
+        case 'wanted':
+          tenancy.onWanted();
+          break;
+        case 'lost':
+          tenancy.lose('taken-away');
+          break;
+        default:
+          event satisfies never;
+      }
+    }
+    return tenancies.length > 0;
   }
 
   // --- What a tenancy tells ------------------------------------------------------------------------------------------
 
-  granted(): void {
-    this.#advance();
-  }
-
-  idle(): void {
-    this.#advance();
-  }
-
-  lost(tenancy: Tenancy): void {
-    this.#forget(tenancy);
-    this.#advance();
-  }
-
-  refused(tenancy: Tenancy, outcome: ClaimOutcome & { is: 'refused' | 'taken' }): void {
-    this.#forget(tenancy);
-    const request = this.#queue.head;
-    if (request !== null && outcome.is === 'refused') {
-      this.#take(request).reject(new ClaimRefusedError(this.key, outcome.reason, outcome.detail));
-    } else if (request?.once && outcome.is === 'taken') {
-      this.#rejectBusy(this.#take(request), nameOf(outcome.holder), null);
-    }
-    this.#advance();
-  }
-
-  unanswered(tenancy: Tenancy, cause: unknown): void {
-    tenancy.withdraw();
-    this.#forget(tenancy);
-    const request = this.#queue.head;
-    if (request?.once) this.#take(request).reject(this.#unavailable(cause));
-    this.#advance();
-  }
-
-  // --- The one place that decides ------------------------------------------------------------------------------------
-
-  #advance(): void {
-    if (this.#isAdvancing) {
-      this.#advanceAgain = true;
-      return;
-    }
-    this.#isAdvancing = true;
-    do {
-      this.#advanceAgain = false;
-      this.#serveQueue();
-      this.#endIdle();
-      this.#claimForQueue();
-    } while (this.#advanceAgain);
-    this.#isAdvancing = false;
-    if (this.#tenancies.length === 0 && this.#queue.length === 0) this.#onEmpty(this);
-  }
-
-  #serveQueue(): void {
-    for (let head = this.#queue.head; head !== null; head = this.#queue.head) {
-      const tenancy = this.#serving(head.spec);
-      if (tenancy === null) return;
-      this.#take(head);
-      head.resolve(this.#grant(tenancy, head.spec, head));
-    }
-  }
-
-  /** What is held but not used cannot serve the head, or there is no head. It is swapped, kept or dropped. */
-  #endIdle(): void {
-    for (const tenancy of [...this.#tenancies]) {
-      if (tenancy.phase !== 'held' || tenancy.users > 0) continue;
-      const next = this.#queue.at(this.#claiming());
-      if (next !== null) this.#dropHeld(tenancy, this.#newTenancy(next));
-      else if (this.#queue.length > 0 || !tenancy.retain()) this.#dropHeld(tenancy, null);
-    }
-  }
-
-  #claimForQueue(): void {
-    // A claim that fits nobody any more, or stands for nobody, is withdrawn.
-    let claiming = 0;
-    for (const tenancy of [...this.#tenancies]) {
-      if (tenancy.phase !== 'claiming') continue;
-      const request = this.#queue.at(claiming);
-      if (request !== null && sameClaim(request.spec, tenancy.spec)) {
-        claiming += 1;
-      } else {
-        this.#forget(tenancy);
-        tenancy.withdraw();
-      }
-    }
-    const most = this.#capacity === SHARED_CAPACITY ? 1 : this.#capacity;
-    let request = this.#queue.at(claiming);
-    while (request !== null && this.#tenancies.length < most) {
-      const tenancy = this.#newTenancy(request);
-      this.#tenancies.push(tenancy);
-      tenancy.sendClaim();
-      request = request.next;
-    }
-  }
-
-  #claiming(): number {
-    return this.#tenancies.filter((tenancy) => tenancy.phase === 'claiming').length;
-  }
-
-  #newTenancy(request: Request): Tenancy {
-    return new Tenancy({
-      runtime: this.#runtime,
-      renewal: this.#renewal,
-      owner: this,
-      key: this.key,
-      spec: request.spec,
-      wait: !request.once,
-    });
-  }
-
-  #dropHeld(tenancy: Tenancy, next: Tenancy | null): void {
-    this.#forget(tenancy);
-    if (next !== null) this.#tenancies.push(next);
-    tenancy.drop(next);
-  }
-
-  #forget(tenancy: Tenancy): void {
+  forget(tenancy: Tenancy): void {
     const index = this.#tenancies.indexOf(tenancy);
     if (index !== -1) this.#tenancies.splice(index, 1);
   }
 
-  #serving(spec: Spec): Tenancy | null {
-    // Not an iterator: a tenancy that finds its deadline passed leaves the list.
-    for (let index = 0; index < this.#tenancies.length; index += 1) {
-      const tenancy = this.#tenancies[index] as Tenancy;
-      if (tenancy.canServe(spec)) return tenancy;
+  refused(tenancy: Tenancy, outcome: ClaimOutcome & { is: 'refused' | 'taken' }): void {
+    if (outcome.is === 'taken') {
+      this.#failed(tenancy, this.#busy(tenancy.spec, outcome.holder, null), false);
+    } else {
+      const { reason, detail } = outcome;
+      this.#failed(tenancy, new ClaimRefusedError(this.key, reason, detail), true);
     }
-    return null;
   }
 
-  #grant(tenancy: Tenancy, spec: Spec, request: Request | null): Lease {
+  /** A single attempt was not answered. */
+  unanswered(tenancy: Tenancy, cause: unknown): void {
+    this.#failed(tenancy, this.#unavailable(cause), false);
+  }
+
+  /** A claim came to nothing. A caller that tries only once is told so; others claim again, unless that is useless. */
+  #failed(tenancy: Tenancy, reason: Error, isUseless: boolean): void {
+    this.forget(tenancy);
+    const request = this.#queue.find(({ spec }) => sameClaim(spec, tenancy.spec));
+    if (request && (isUseless || isOnce(request.spec))) this.#giveUp(request, reason);
+    else this.advance();
+  }
+
+  // --- The one place that decides ------------------------------------------------------------------------------------
+
+  advance(): void {
+    this.#advancesAgain = true;
+    if (this.#isAdvancing) return;
+    this.#isAdvancing = true;
+    while (this.#advancesAgain) {
+      this.#advancesAgain = false;
+      this.#serveQueue();
+      this.#endUnused();
+      this.#claimForQueue();
+    }
+    this.#isAdvancing = false;
+    if (this.#tenancies.length + this.#queue.length === 0) this.runtime.cohorts.delete(this.key);
+  }
+
+  #serveQueue(): void {
+    for (let head = this.#queue[0]; head; head = this.#queue[0]) {
+      const tenancy = this.#serving(head.spec);
+      if (!tenancy) return;
+      this.#take(head).resolve(this.#grant(tenancy, head.spec, head.passedMs));
+    }
+  }
+
+  /**
+   * What is held but not in use cannot serve the head, or there is no head: it is swapped for a claim that can, kept,
+   * or dropped. A claim that fits nobody any more, or stands for nobody, is withdrawn.
+   */
+  #endUnused(): void {
+    let claiming = 0;
+    for (const tenancy of [...this.#tenancies]) {
+      const request = this.#queue[claiming];
+      if (tenancy.phase === 'claiming') {
+        if (request && sameClaim(request.spec, tenancy.spec)) {
+          claiming += 1;
+        } else {
+          this.forget(tenancy);
+          tenancy.drop();
+        }
+      } else if (tenancy.users.size === 0 && (this.#queue.length > 0 || !tenancy.retain())) {
+        this.#drop(tenancy, request && this.#claimFor(request));
+        if (request) claiming += 1;
+      }
+    }
+  }
+
+  #claimForQueue(): void {
+    const capacity = this.#queue[0]?.spec.capacity;
+    if (!capacity) return;
+    // Claims of another capacity do not count: the store will refuse, and say why.
+    const rivals = this.#tenancies.filter(({ claim }) => claim.capacity === capacity);
+    const claiming = rivals.filter((tenancy) => tenancy.phase === 'claiming').length;
+    const free = mostClaims(capacity) - rivals.length;
+    for (const request of this.#queue.slice(claiming, claiming + free)) {
+      if (request.spec.capacity === capacity) this.#claimFor(request).start();
+    }
+  }
+
+  #claimFor(request: Request): Tenancy {
+    const tenancy = new Tenancy(this, request.spec, !isOnce(request.spec));
+    this.#tenancies.push(tenancy);
+    return tenancy;
+  }
+
+  #drop(tenancy: Tenancy, next?: Tenancy): void {
+    this.forget(tenancy);
+    tenancy.drop(next);
+  }
+
+  #serving(spec: Spec): Tenancy | undefined {
+    return this.#tenancies.find((tenancy) => tenancy.canServe(spec));
+  }
+
+  #grant(tenancy: Tenancy, spec: Spec, passedMs: Stopwatch | undefined): Lease {
     const lease = tenancy.serve(spec);
     if (diagnostics.acquired.hasSubscribers) {
-      const sinceMs = request === null ? this.#runtime.clock.monotonicMs() : request.sinceMs;
-      const waitedMs = sinceMs === null ? null : this.#runtime.clock.monotonicMs() - sinceMs;
+      const waitedMs = passedMs?.() ?? null;
       const { key, token } = lease;
       diagnostics.acquired.publish({ key, token, waitedMs, local: tenancy.wasPassed });
     }
     return lease;
   }
 
-  // --- Callers that wait, and give up --------------------------------------------------------------------------------
-
-  #arm(request: Request, signal: AbortSignal | undefined): void {
-    const { spec, once } = request;
-    // A single attempt is bounded by the ttl: an answer that comes later is worth nothing.
-    const delayMs = once ? spec.ttlMs : spec.waitMs;
-    request.timer = this.#runtime.clock.setTimer(() => this.#timedOut(request), delayMs, true);
-    if (signal === undefined) return;
-    const onAbort = (): void => {
-      this.#take(request).reject(signal.reason);
-      this.#advance();
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
-    request.onLeave = () => signal.removeEventListener('abort', onAbort);
-  }
+  // --- Callers that give up ------------------------------------------------------------------------------------------
 
   /** Takes a caller out of the line, whatever comes of it. */
   #take(request: Request): Request {
-    this.#queue.remove(request);
-    this.#runtime.clock.clearTimer(request.timer);
-    request.onLeave?.();
+    this.#queue.splice(this.#queue.indexOf(request), 1);
+    request.leave();
     return request;
   }
 
-  #timedOut(request: Request): void {
-    const ahead = this.#queue.ahead(request);
-    const tenancy = this.#tenancies.find((one) => one.phase === 'claiming');
-    this.#take(request);
-    if (this.#tenancies.some((one) => one.users > 0)) {
-      this.#rejectBusy(request, nameOf(this.#runtime.identity), ahead);
-    } else if (!tenancy?.waiting || tenancy.failure) {
-      request.reject(this.#unavailable(tenancy?.failure?.cause));
-    } else {
-      const { waiting } = tenancy;
-      const before = waiting.ahead === null ? null : waiting.ahead + ahead;
-      this.#rejectBusy(request, nameOf(waiting.holder), before);
-    }
-    this.#advance();
+  #giveUp(request: Request, reason: unknown): void {
+    this.#take(request).reject(reason);
+    this.advance();
   }
 
-  #rejectBusy(
-    request: Request,
-    holder: string | null = nameOf(this.#runtime.identity),
-    ahead: number | null = this.#queue.length,
-  ): void {
-    const { waitMs } = request.spec;
-    request.reject(new AcquireTimeoutError({ key: this.key, waitMs, holder, ahead }));
-    if (diagnostics.timedOut.hasSubscribers) {
-      diagnostics.timedOut.publish({ key: this.key, waitMs });
+  #timedOut(request: Request): void {
+    const { spec } = request;
+    const ahead = this.#queue.indexOf(request);
+    const claiming = this.#tenancies.find((tenancy) => tenancy.phase === 'claiming');
+    const { waiting, failure } = claiming ?? {};
+    let reason: Error = this.#busy(spec, this.runtime.identity, ahead);
+    if (claiming && (failure || !waiting)) reason = this.#unavailable(failure?.cause);
+    else if (waiting) {
+      reason = this.#busy(
+        spec,
+        waiting.holder,
+        waiting.ahead === null ? null : waiting.ahead + ahead,
+      );
     }
+    this.#giveUp(request, reason);
+  }
+
+  #busy(spec: Spec, holder: string | null, ahead: number | null): AcquireTimeoutError {
+    return new AcquireTimeoutError(this.key, spec.waitMs, holder && nameOf(holder), ahead);
   }
 
   #unavailable(cause: unknown): StoreUnavailableError {
-    return new StoreUnavailableError(this.#runtime.store.name, `for '${this.key}'`, cause);
+    return new StoreUnavailableError(this.runtime.store.name, this.key, cause);
   }
 
   /** Whether a single attempt would find others of this process before it. */
   #isBusyFor(spec: Spec): boolean {
-    if (this.#queue.length > 0) return true;
-    const used = this.#tenancies.filter((tenancy) => tenancy.users > 0);
-    if (spec.capacity !== SHARED_CAPACITY) return used.length >= spec.capacity;
-    return used.some((tenancy) => !tenancy.canServe(spec));
-  }
-
-  #refusesCapacity(spec: Spec, reject: (reason: unknown) => void): boolean {
-    const isUsed = this.#queue.length > 0 || this.#tenancies.length > 0;
-    if (isUsed && spec.capacity !== this.#capacity) {
-      const detail = `this process uses it with a capacity of ${this.#capacity}, not ${spec.capacity}`;
-      reject(new ClaimRefusedError(this.key, 'capacity-differs', detail));
-      return true;
-    }
-    this.#capacity = spec.capacity;
-    return false;
+    const used = this.#tenancies.filter((tenancy) => tenancy.users.size > 0);
+    const isFull = used.length >= mostClaims(spec.capacity) && !this.#serving(spec);
+    return this.#queue.length > 0 || isFull;
   }
 }
 
+/** A lock is claimed once, and shared; each permit is a claim of its own. */
+function mostClaims(capacity: number): number {
+  return capacity === SHARED_CAPACITY ? 1 : capacity;
+}
+
+/** One attempt only: it is answered at once and never waits in the store. */
+function isOnce(spec: Spec): boolean {
+  return spec.waitMs === 0;
+}
+
 /** Host and process of an owner value. The nonce stays here: whoever has the whole value can drop the lease. */
-function nameOf(owner: string | null): string | null {
-  if (owner === null) return null;
+function nameOf(owner: string): string {
   return /^(.+:\d+):[^:]*$/.exec(owner)?.[1] ?? 'a client of another kind';
 }

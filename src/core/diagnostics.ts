@@ -7,8 +7,6 @@
  * | `leasehold:acquired`    | `AcquiredMessage`    | a caller got a lease                                |
  * | `leasehold:released`    | `ReleasedMessage`    | a caller gave a lease back                          |
  * | `leasehold:lost`        | `LostMessage`        | a lease ended before it was released                |
- * | `leasehold:timed-out`   | `TimedOutMessage`    | a caller gave up waiting                            |
- * | `leasehold:renewed`     | `RenewedMessage`     | a batch of renewals was answered                    |
  * | `leasehold:store-error` | `StoreErrorMessage`  | a call to the store ended without an answer         |
  */
 import { channel } from 'node:diagnostics_channel';
@@ -31,19 +29,7 @@ export interface ReleasedMessage {
 export interface LostMessage {
   readonly key: string;
   readonly token: bigint;
-  readonly reason: LossReason;
-}
-
-export interface TimedOutMessage {
-  readonly key: string;
-  readonly waitMs: number;
-}
-
-export interface RenewedMessage {
-  readonly store: string;
-  readonly held: number;
-  readonly lost: number;
-  readonly unknown: number;
+  readonly reason: Exclude<LossReason, 'released'>;
 }
 
 export interface StoreErrorMessage {
@@ -57,8 +43,6 @@ export const CHANNELS = {
   acquired: 'leasehold:acquired',
   released: 'leasehold:released',
   lost: 'leasehold:lost',
-  timedOut: 'leasehold:timed-out',
-  renewed: 'leasehold:renewed',
   storeError: 'leasehold:store-error',
 } as const;
 
@@ -71,6 +55,4 @@ interface Publisher<Message> {
 export const acquired: Publisher<AcquiredMessage> = channel(CHANNELS.acquired);
 export const released: Publisher<ReleasedMessage> = channel(CHANNELS.released);
 export const lost: Publisher<LostMessage> = channel(CHANNELS.lost);
-export const timedOut: Publisher<TimedOutMessage> = channel(CHANNELS.timedOut);
-export const renewed: Publisher<RenewedMessage> = channel(CHANNELS.renewed);
 export const storeError: Publisher<StoreErrorMessage> = channel(CHANNELS.storeError);

@@ -15,63 +15,48 @@ export type ErrorCode =
 export abstract class LeaseholdError extends Error {
   abstract readonly code: ErrorCode;
 
-  constructor(message: string, cause?: unknown) {
-    super(message, cause === undefined ? undefined : { cause });
+  /** The facts become the error's own properties. */
+  constructor(message: string, facts: object = {}) {
+    super(message);
     this.name = new.target.name;
+    Object.assign(this, facts);
   }
 }
 
 /** The lock is busy: `waitMs` ran out. Wait longer, shorten the work, or treat the message as busy. */
 export class AcquireTimeoutError extends LeaseholdError {
   readonly code = 'ACQUIRE_TIMEOUT';
-  readonly key: string;
-  readonly waitMs: number;
+  declare readonly key: string;
+  declare readonly waitMs: number;
   /** Host and process of a holder, when the store knows one. */
-  readonly holder: string | null;
+  declare readonly holder: string | null;
   /** How many waiters stood before this one, when the store knows. */
-  readonly ahead: number | null;
+  declare readonly ahead: number | null;
 
-  constructor(facts: {
-    readonly key: string;
-    readonly waitMs: number;
-    readonly holder: string | null;
-    readonly ahead: number | null;
-    readonly cause?: unknown;
-  }) {
-    const holder = facts.holder === null ? '' : `; held by ${facts.holder}`;
-    const ahead = facts.ahead === null ? '' : `, ${facts.ahead} ahead`;
+  constructor(key: string, waitMs: number, holder: string | null, ahead: number | null) {
     super(
-      `'${facts.key}' not acquired in ${facts.waitMs} ms${holder}${ahead}; ` +
-        'raise waitMs, shorten the work, or handle as busy',
-      facts.cause,
+      `'${key}' not acquired in ${waitMs} ms; held by ${holder ?? 'nobody known'}, ` +
+        `${ahead ?? 'unknown'} ahead; raise waitMs, shorten the work, or handle as busy`,
+      { key, waitMs, holder, ahead },
     );
-    this.key = facts.key;
-    this.waitMs = facts.waitMs;
-    this.holder = facts.holder;
-    this.ahead = facts.ahead;
   }
 }
 
-/** Why a lease ended before it was released. */
-export type LossReason =
+const LOSSES = {
   /** The deadline passed before a renewal was confirmed. */
-  | 'expired'
+  expired: 'it was not renewed in time',
   /** The store said that somebody else holds the key, or nobody. */
-  | 'taken-away'
-  /** The lease was held for longer than its `maxHoldMs`. */
-  | 'held-too-long'
-  /** The manager was closed while the lease was in use. */
-  | 'manager-closed'
-  /** Its holder gave it back, and used it after that. */
-  | 'released';
-
-const LOSS_TEXT: Record<LossReason, string> = {
-  expired: 'no renewal was confirmed before its deadline',
   'taken-away': 'the store no longer has it',
-  'held-too-long': 'it was held for longer than maxHoldMs',
+  /** The lease was held for longer than its `maxHoldMs`. */
+  'held-too-long': 'maxHoldMs is over',
+  /** The manager was closed while the lease was in use. */
   'manager-closed': 'its manager was closed',
+  /** Its holder gave it back, and used it after that. */
   released: 'it was released before',
-};
+} as const;
+
+/** Why a lease ended: `expired`, `taken-away`, `held-too-long`, `manager-closed` or `released`. */
+export type LossReason = keyof typeof LOSSES;
 
 /**
  * The lease ended while the work still ran, so somebody else may work on the key. Stop, and do not trust what was
@@ -79,29 +64,34 @@ const LOSS_TEXT: Record<LossReason, string> = {
  */
 export class LeaseLostError extends LeaseholdError {
   readonly code = 'LEASE_LOST';
-  readonly key: string;
-  readonly reason: LossReason;
+  declare readonly key: string;
+  declare readonly reason: LossReason;
   /** What the work returned, when `withLock` found the loss after the work had ended. */
-  readonly result: unknown;
+  declare readonly result: unknown;
 
   constructor(key: string, reason: LossReason, result?: unknown) {
-    super(`the lease of '${key}' is not held: ${LOSS_TEXT[reason]}; stop the work and do it again`);
-    this.key = key;
-    this.reason = reason;
-    this.result = result;
+    super(`'${key}' is not held: ${LOSSES[reason]}; stop the work and do it again`, {
+      key,
+      reason,
+      result,
+    });
   }
 }
 
 /** The store did not answer, so it is not known whether the key is free. Try again when it is back; `cause` says why. */
 export class StoreUnavailableError extends LeaseholdError {
   readonly code = 'STORE_UNAVAILABLE';
+  declare readonly key: string;
 
-  constructor(store: string, what: string, cause?: unknown) {
-    super(`the ${store} store did not answer ${what}; try again when it is back`, cause);
+  constructor(store: string, key: string, cause: unknown) {
+    super(`the ${store} store did not answer for '${key}'; try again when it is back`, {
+      key,
+      cause,
+    });
   }
 }
 
-const REFUSAL_ADVICE: Record<RefusalReason, string> = {
+const REFUSALS: Record<RefusalReason, string> = {
   'capacity-differs': 'use one limit, and one kind of lock, for one key',
   'not-a-lock': 'choose another key or prefix',
   unsupported: 'choose a store that can do this',
@@ -110,17 +100,15 @@ const REFUSAL_ADVICE: Record<RefusalReason, string> = {
 /** The store will never grant this claim as it stands. Change the call. */
 export class ClaimRefusedError extends LeaseholdError {
   readonly code = 'CLAIM_REFUSED';
-  readonly key: string;
-  readonly reason: RefusalReason;
+  declare readonly key: string;
+  declare readonly reason: RefusalReason;
 
   constructor(key: string, reason: RefusalReason, detail: string) {
-    super(`'${key}' was refused: ${detail}; ${REFUSAL_ADVICE[reason]}`);
-    this.key = key;
-    this.reason = reason;
+    super(`'${key}' was refused: ${detail}; ${REFUSALS[reason]}`, { key, reason });
   }
 }
 
-/** An argument cannot be right. The message names it, its value and what is allowed. */
+/** An argument cannot be right. The message names it and says what is allowed. */
 export class InvalidArgumentError extends LeaseholdError {
   readonly code = 'INVALID_ARGUMENT';
 }
@@ -130,6 +118,6 @@ export class ManagerClosedError extends LeaseholdError {
   readonly code = 'MANAGER_CLOSED';
 
   constructor() {
-    super('the lock manager is closed; close it only after the last acquire');
+    super('the lock manager is closed; make a new one');
   }
 }

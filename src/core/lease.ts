@@ -52,17 +52,14 @@ const DONE: Promise<void> = Promise.resolve();
 export class LocalLease implements Lease {
   readonly #tenancy: Tenancy;
   readonly #count: number;
-  #ended: LossReason | null = null;
+  #end: LossReason | undefined;
   #release: Promise<void> = DONE;
-  #controller: AbortController | null = null;
-  #holdTimer: Timer = null;
+  #controller: AbortController | undefined;
+  #holdTimer: Timer | undefined;
 
-  constructor(tenancy: Tenancy, count: number, maxHoldMs: number) {
+  constructor(tenancy: Tenancy, count: number) {
     this.#tenancy = tenancy;
     this.#count = count;
-    if (maxHoldMs > 0) {
-      this.#holdTimer = tenancy.clock.setTimer(() => this.#heldTooLong(), maxHoldMs, false);
-    }
   }
 
   get key(): string {
@@ -74,40 +71,38 @@ export class LocalLease implements Lease {
   }
 
   get tokenText(): string {
-    return this.token.toString().padStart(TOKEN_DIGITS, '0');
+    return `${this.token}`.padStart(TOKEN_DIGITS, '0');
   }
 
   get state(): LeaseState {
-    if (this.#ended === null) this.#tenancy.checkDeadline();
-    if (this.#ended === null) return this.#tenancy.isInJeopardy() ? 'jeopardy' : 'held';
-    return this.#ended === 'released' ? 'released' : 'lost';
+    const end = this.#checkedEnd();
+    if (end) return end === 'released' ? end : 'lost';
+    return this.#tenancy.isInJeopardy() ? 'jeopardy' : 'held';
   }
 
   get signal(): AbortSignal {
-    if (this.#controller === null) {
+    if (!this.#controller) {
       this.#controller = new AbortController();
-      if (this.#ended === null) this.#tenancy.checkDeadline();
+      this.#checkedEnd();
       this.abortIfLost();
     }
     return this.#controller.signal;
   }
 
   remainingMs(): number {
-    return this.#ended === null ? this.#tenancy.remainingMs() : 0;
+    return this.#end ? 0 : this.#tenancy.remainingMs();
   }
 
   assertHeld(): void {
-    if (this.#ended === null) this.#tenancy.checkDeadline();
-    if (this.#ended !== null) throw new LeaseLostError(this.key, this.#ended);
+    const end = this.#checkedEnd();
+    if (end) throw new LeaseLostError(this.key, end);
   }
 
   release(): Promise<void> {
-    if (this.#ended !== null) return this.#release;
-    this.#end('released');
-    if (diagnostics.released.hasSubscribers) {
-      diagnostics.released.publish({ key: this.key, token: this.token });
+    if (!this.#end) {
+      this.#finish('released');
+      this.#release = this.#tenancy.userLeft(this) ?? DONE;
     }
-    this.#release = this.#tenancy.userLeft(this) ?? DONE;
     return this.#release;
   }
 
@@ -115,44 +110,50 @@ export class LocalLease implements Lease {
     return this.release();
   }
 
+  limitHold(maxHoldMs: number): void {
+    const tooLong = (): void => {
+      this.lose('held-too-long');
+      void this.#tenancy.userLeft(this);
+      this.abortIfLost();
+    };
+    this.#holdTimer = this.#tenancy.clock.setTimer(tooLong, maxHoldMs, false);
+  }
+
   /** Marks the loss. The signal aborts in a step of its own, since listeners run at once and may call anything. */
   lose(reason: LossReason): void {
-    if (this.#ended !== null) return;
-    this.#end(reason);
-    if (diagnostics.lost.hasSubscribers) {
-      diagnostics.lost.publish({ key: this.key, token: this.token, reason });
-    }
+    if (!this.#end) this.#finish(reason);
   }
 
   abortIfLost(): void {
-    if (this.#controller === null || this.#ended === null || this.#ended === 'released') return;
-    this.#controller.abort(new LeaseLostError(this.key, this.#ended));
+    if (!this.#end || this.#end === 'released') return;
+    this.#controller?.abort(new LeaseLostError(this.key, this.#end));
   }
 
-  #end(how: LossReason): void {
-    this.#ended = how;
-    if (this.#holdTimer !== null) this.#tenancy.clock.clearTimer(this.#holdTimer);
+  /** How it ended, if it did: by the clock as well, which needs no timer to run. */
+  #checkedEnd(): LossReason | undefined {
+    if (!this.#end) this.#tenancy.checkDeadline();
+    return this.#end;
   }
 
-  #heldTooLong(): void {
-    this.#holdTimer = null;
-    this.lose('held-too-long');
-    this.#tenancy.userLeft(this);
-    this.abortIfLost();
+  #finish(reason: LossReason): void {
+    this.#end = reason;
+    this.#tenancy.clock.clearTimer(this.#holdTimer);
+    const { key } = this;
+    if (reason !== 'released') {
+      if (diagnostics.lost.hasSubscribers)
+        diagnostics.lost.publish({ key, token: this.token, reason });
+    } else if (diagnostics.released.hasSubscribers) {
+      diagnostics.released.publish({ key, token: this.token });
+    }
   }
 }
 
 /** Several leases, taken all or none. It is valid while every one of them is. */
 export class LeaseSet implements Holding {
-  /** In the order of the keys. */
-  readonly leases: readonly Lease[];
-  #signal: AbortSignal | null = null;
+  /** In the canonical order of their keys, without duplicates. */
+  readonly leases: Lease[] = [];
+  #signal: AbortSignal | undefined;
 
-  constructor(leases: readonly Lease[]) {
-    this.leases = leases;
-  }
-
-  /** Without duplicates, in the canonical order in which they were taken. */
   get keys(): readonly string[] {
     return this.leases.map((lease) => lease.key);
   }

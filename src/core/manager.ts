@@ -2,35 +2,27 @@
  * The public face: what a caller asks for, checked and handed to the cohort of its key.
  */
 import { hostname } from 'node:os';
-import { type Clock, systemClock } from './clock.ts';
 import { Cohort } from './cohort.ts';
 import {
   AcquireTimeoutError,
   InvalidArgumentError,
-  LeaseLostError,
+  type LeaseLostError,
   ManagerClosedError,
 } from './errors.ts';
-import { type Holding, type Lease, LeaseSet } from './lease.ts';
+import { type Lease, LeaseSet } from './lease.ts';
 import {
   type AcquireOptions,
-  baseSpec,
+  type CloseOptions,
   canonicalKeys,
   checkKey,
   type LockManagerOptions,
-  readFairness,
-  readGraceMs,
+  readNumber,
   readSpec,
   type Spec,
   type TryAcquireOptions,
 } from './options.ts';
-import { Renewal } from './renewal.ts';
 import { Runtime } from './runtime.ts';
 import type { Guarantees, StoreEvent } from './store.ts';
-
-export interface CloseOptions {
-  /** How long to wait for leases that are in use, in milliseconds. Default 0: they are lost at once. */
-  readonly graceMs?: number;
-}
 
 /** What a manager has to do with at this moment. All zero once everything is given back. */
 export interface Usage {
@@ -41,6 +33,8 @@ export interface Usage {
   /** Callers that wait. */
   readonly waiting: number;
 }
+
+type Work<Held, Result> = (held: Held) => Result | Promise<Result>;
 
 /** How often `close` looks whether the last lease was given back, in milliseconds. */
 const CLOSE_POLL_MS = 10;
@@ -54,31 +48,16 @@ const CLOSE_BOUND_MS = 5_000;
  */
 export class LockManager {
   readonly #runtime: Runtime;
-  readonly #renewal: Renewal;
   readonly #base: Spec;
-  readonly #cohorts = new Map<string, Cohort>();
-  readonly #forget: (cohort: Cohort) => void;
-  #closing: Promise<void> | null = null;
+  #closing: Promise<void> | undefined;
 
   constructor(options: LockManagerOptions) {
     if (typeof options?.store?.claim !== 'function') {
-      throw new InvalidArgumentError(
-        'LockManager needs a store, such as memory() of leasehold/memory',
-      );
+      throw new InvalidArgumentError('give a store, such as memory() of leasehold/memory');
     }
-    this.#base = baseSpec(options);
-    this.#runtime = new Runtime({
-      store: options.store,
-      clock: options.clock ?? systemClock,
-      fairness: readFairness(options.fairness),
-      identity: options.identity ?? newIdentity(),
-      random: options.random ?? Math.random,
-      onEvent: (event) => this.#onEvent(event),
-    });
-    this.#renewal = new Renewal(this.#runtime);
-    this.#forget = (cohort) => {
-      if (this.#cohorts.get(cohort.key) === cohort) this.#cohorts.delete(cohort.key);
-    };
+    this.#base = readSpec(options);
+    const identity = options.identity ?? newIdentity();
+    this.#runtime = new Runtime(options, identity, (event) => this.#onEvent(event));
   }
 
   /** What the store promises. */
@@ -87,20 +66,17 @@ export class LockManager {
   }
 
   get usage(): Usage {
-    let leases = 0;
-    let waiting = 0;
-    for (const cohort of this.#cohorts.values()) {
-      leases += cohort.leases;
-      waiting += cohort.waiting;
-    }
-    return { keys: this.#cohorts.size, leases, waiting };
+    const cohorts = [...this.#runtime.cohorts.values()];
+    const leases = cohorts.reduce((sum, cohort) => sum + cohort.leases, 0);
+    const waiting = cohorts.reduce((sum, cohort) => sum + cohort.waiting, 0);
+    return { keys: cohorts.length, leases, waiting };
   }
 
   /**
    * Waits for the key, or for all of several keys, and returns the lease.
    *
    * Rejects with `AcquireTimeoutError` when `waitMs` runs out, with the signal's reason when it is aborted, with
-   * `StoreUnavailableError` when the store never answered, with `ClaimRefusedError` when it never will grant this, and
+   * `StoreUnavailableError` when the store does not answer, with `ClaimRefusedError` when it never will grant this, and
    * with `InvalidArgumentError` or `ManagerClosedError` when the call itself is wrong.
    */
   acquire(key: string, options?: AcquireOptions): Promise<Lease>;
@@ -108,9 +84,9 @@ export class LockManager {
   acquire(keys: string | readonly string[], options?: AcquireOptions): Promise<Lease | LeaseSet> {
     try {
       const spec = options === undefined ? this.#base : readSpec(options, this.#base);
-      const signal = options?.signal;
-      if (typeof keys === 'string') return this.#acquireOne(keys, spec, signal);
-      return this.#acquireAll(canonicalKeys(listOf(keys)), spec, signal);
+      return typeof keys === 'string'
+        ? this.#acquireOne(keys, spec, options?.signal)
+        : this.#acquireAll(canonicalKeys(keys), spec, options?.signal);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -125,11 +101,10 @@ export class LockManager {
   tryAcquire(keys: readonly string[], options?: TryAcquireOptions): Promise<LeaseSet | null>;
   async tryAcquire(
     keys: string | readonly string[],
-    options: TryAcquireOptions = {},
+    options?: TryAcquireOptions,
   ): Promise<Lease | LeaseSet | null> {
     try {
-      const once = { ...options, waitMs: 0 };
-      return await (typeof keys === 'string' ? this.acquire(keys, once) : this.acquire(keys, once));
+      return await this.acquire(keys as string, { ...options, waitMs: 0 });
     } catch (error) {
       if (error instanceof AcquireTimeoutError) return null;
       throw error;
@@ -142,34 +117,28 @@ export class LockManager {
    * Rejects with the work's own error, or with `LeaseLostError` (which carries the result) when the lease was lost
    * before the work had ended.
    */
-  withLock<Result>(key: string, work: (lease: Lease) => Result | Promise<Result>): Promise<Result>;
+  withLock<Result>(key: string, work: Work<Lease, Result>): Promise<Result>;
   withLock<Result>(
     key: string,
     options: AcquireOptions,
-    work: (lease: Lease) => Result | Promise<Result>,
+    work: Work<Lease, Result>,
   ): Promise<Result>;
-  withLock<Result>(
-    keys: readonly string[],
-    work: (leases: LeaseSet) => Result | Promise<Result>,
-  ): Promise<Result>;
+  withLock<Result>(keys: readonly string[], work: Work<LeaseSet, Result>): Promise<Result>;
   withLock<Result>(
     keys: readonly string[],
     options: AcquireOptions,
-    work: (leases: LeaseSet) => Result | Promise<Result>,
+    work: Work<LeaseSet, Result>,
   ): Promise<Result>;
   async withLock<Result>(
     keys: string | readonly string[],
-    optionsOrWork: AcquireOptions | Work<Result>,
-    maybeWork?: Work<Result>,
+    ...rest: [unknown, unknown?]
   ): Promise<Result> {
-    const work = typeof optionsOrWork === 'function' ? optionsOrWork : maybeWork;
-    const options = typeof optionsOrWork === 'function' ? undefined : optionsOrWork;
-    if (typeof work !== 'function')
-      throw new InvalidArgumentError('withLock needs the work to run');
-    const held = await this.acquire(keys as string, options);
+    const work = rest.pop() as Work<Lease | LeaseSet, Result>;
+    if (typeof work !== 'function') throw new InvalidArgumentError('give the work to do');
+    const held: Lease | LeaseSet = await this.acquire(keys as string, rest[0] as AcquireOptions);
     try {
-      const result = await work(held as Lease & LeaseSet);
-      throwIfLost(held, result);
+      const result = await work(held);
+      assertNotLost(held, result);
       return result;
     } finally {
       await held.release();
@@ -178,10 +147,10 @@ export class LockManager {
 
   /**
    * Refuses new callers, rejects those that wait with `ManagerClosedError`, gives back what is retained, and closes the
-   * store. Leases in use are lost at once, or when `graceMs` is over: finish the work first. Idempotent; never rejects.
+   * store. Leases in use are lost at once, or when `graceMs` is over: finish the work first. Idempotent.
    */
   close(options: CloseOptions = {}): Promise<void> {
-    this.#closing ??= this.#close(readGraceMs(options.graceMs));
+    this.#closing ??= this.#close(readNumber(options, 'graceMs'));
     return this.#closing;
   }
 
@@ -189,116 +158,74 @@ export class LockManager {
     return this.close();
   }
 
-  #acquireOne(key: string, spec: Spec, signal: AbortSignal | undefined): Promise<Lease> {
-    if (this.#closing !== null) return Promise.reject(new ManagerClosedError());
+  #acquireOne(key: string, spec: Spec, signal?: AbortSignal): Promise<Lease> {
+    if (this.#closing) return Promise.reject(new ManagerClosedError());
     if (signal?.aborted) return Promise.reject(signal.reason);
-    let cohort = this.#cohorts.get(key);
-    if (cohort === undefined) {
+    const { cohorts } = this.#runtime;
+    let cohort = cohorts.get(key);
+    const lease = cohort?.serveNow(spec);
+    if (lease) return Promise.resolve(lease);
+    if (!cohort) {
       checkKey(key);
-      cohort = new Cohort({
-        key,
-        runtime: this.#runtime,
-        renewal: this.#renewal,
-        onEmpty: this.#forget,
-      });
-      this.#cohorts.set(key, cohort);
-    } else {
-      const lease = cohort.serveNow(spec);
-      if (lease !== null) return Promise.resolve(lease);
+      cohort = new Cohort(this.#runtime, key);
+      cohorts.set(key, cohort);
     }
     return cohort.enqueue(spec, signal);
   }
 
-  /** One by one in canonical order, so that two callers never wait for each other; each is given back when a later one fails. */
-  async #acquireAll(
-    keys: readonly string[],
-    spec: Spec,
-    signal: AbortSignal | undefined,
-  ): Promise<LeaseSet> {
-    const startedMs = this.#runtime.clock.monotonicMs();
-    const leases: Lease[] = [];
+  /** One by one in canonical order, so that two callers never wait in a circle; all given back when one fails. */
+  async #acquireAll(keys: readonly string[], spec: Spec, signal?: AbortSignal): Promise<LeaseSet> {
+    const { clock } = this.#runtime;
+    const untilMs = clock.monotonicMs() + spec.waitMs;
+    const set = new LeaseSet();
     try {
       for (const key of keys) {
-        const spentMs = this.#runtime.clock.monotonicMs() - startedMs;
-        const waitMs = spec.waitMs === 0 ? 0 : Math.max(1, Math.ceil(spec.waitMs - spentMs));
-        leases.push(await this.#acquireOne(key, { ...spec, waitMs }, signal));
+        const leftMs = Math.max(1, Math.ceil(untilMs - clock.monotonicMs()));
+        const waitMs = spec.waitMs && leftMs;
+        set.leases.push(await this.#acquireOne(key, { ...spec, waitMs }, signal));
       }
-      const set = new LeaseSet(leases);
       set.assertHeld();
       return set;
     } catch (error) {
-      await Promise.all(leases.map((lease) => lease.release()));
+      await set.release();
       throw error;
     }
   }
 
   #onEvent(event: StoreEvent): void {
-    switch (event.is) {
-      case 'granted': {
-        const { key, owner } = event;
-        const tenancy = this.#cohorts.get(key)?.tenancyOf(owner);
-        if (tenancy) tenancy.onGrantEvent(event.epoch, event.wanted);
-        // Nobody here knows this owner (any more), and nobody else can give it back.
-        else void this.#runtime.dropUntilAnswered({ key, owner }, this.#base.ttlMs);
-        return;
-      }
-      case 'available':
-        this.#cohorts.get(event.key)?.claimAgain();
-        return;
-      case 'wanted':
-        this.#cohorts.get(event.key)?.onWanted();
-        return;
-      case 'lost':
-        this.#cohorts.get(event.key)?.tenancyOf(event.owner)?.lose('taken-away');
-        return;
-      case 'reset':
-        for (const cohort of [...this.#cohorts.values()]) cohort.claimAgain();
-        this.#renewal.renewAll();
-        return;
-      default:
-        event satisfies never;
+    const { cohorts, renewal } = this.#runtime;
+    if (event.is === 'reset') {
+      for (const cohort of cohorts.values()) cohort.claimNow();
+      renewal.renewAll();
+    } else if (!cohorts.get(event.key)?.onEvent(event) && event.is === 'granted') {
+      // Nobody here knows this owner (any more), and nobody else can give it back.
+      const { key, owner } = event;
+      void this.#runtime.drop({ key, owner }, this.#base.ttlMs);
     }
   }
 
   async #close(graceMs: number): Promise<void> {
-    const { clock } = this.#runtime;
-    const startedMs = clock.monotonicMs();
-    while (this.usage.leases > 0 && clock.monotonicMs() - startedMs < graceMs) {
-      await pause(clock, CLOSE_POLL_MS);
+    const { clock, cohorts } = this.#runtime;
+    const untilMs = clock.monotonicMs() + graceMs;
+    while (this.usage.leases > 0 && clock.monotonicMs() < untilMs) {
+      await this.#runtime.delay(CLOSE_POLL_MS, true);
     }
-    for (const cohort of [...this.#cohorts.values()]) cohort.close();
-    this.#renewal.stop();
+    for (const cohort of [...cohorts.values()]) cohort.close();
     await this.#runtime.close(CLOSE_BOUND_MS);
   }
 }
 
-type Work<Result> = (held: Lease & LeaseSet) => Result | Promise<Result>;
-
-function listOf(keys: unknown): readonly unknown[] {
-  if (Array.isArray(keys)) return keys;
-  checkKey(keys);
-  return [keys];
-}
-
-function throwIfLost(held: Holding, result: unknown): void {
+function assertNotLost(held: Lease | LeaseSet, result: unknown): void {
   try {
     held.assertHeld();
   } catch (error) {
     // A holder may give its lease back before its work ends.
-    if (!(error instanceof LeaseLostError) || error.reason === 'released') return;
-    throw new LeaseLostError(error.key, error.reason, result);
+    if ((error as LeaseLostError).reason !== 'released')
+      throw Object.assign(error as Error, { result });
   }
-}
-
-function pause(clock: Clock, delayMs: number): Promise<void> {
-  return new Promise((resolve) => {
-    clock.setTimer(resolve, delayMs, true);
-  });
 }
 
 /** `host:pid:nonce`. The nonce makes it unique where hosts share a name and processes a number, as containers do. */
 function newIdentity(): string {
-  const nonce = crypto.getRandomValues(new Uint32Array(3));
-  const text = Array.from(nonce, (part) => part.toString(36).padStart(7, '0')).join('');
-  return `${hostname()}:${process.pid}:${text}`;
+  return `${hostname()}:${process.pid}:${crypto.randomUUID().slice(-12)}`;
 }

@@ -63,26 +63,40 @@ export interface LockManagerOptions extends LockOptions {
   readonly identity?: string;
 }
 
-export const DEFAULTS = {
-  ttlMs: 10_000,
-  waitMs: 30_000,
-  retainMs: 0,
-  maxPasses: 32,
-  maxPassMs: 100,
-} as const;
+export interface CloseOptions {
+  /** How long to wait for leases that are in use, in milliseconds. Default 0: they are lost at once. */
+  readonly graceMs?: number;
+}
 
-export const LIMITS = {
-  /** UTF-16 code units of a key. */
-  keyLength: 512,
-  /** Keys of one acquire. */
-  keys: 256,
-  minTtlMs: 20,
-  maxTtlMs: 86_400_000,
-  /** The longest delay that a Node.js timer can take. */
-  maxDelayMs: 2_147_483_647,
-  maxLimit: 100_000,
-  maxPasses: 1_000_000,
-} as const;
+/** The longest delay that a Node.js timer can take. */
+export const MAX_DELAY_MS = 2_147_483_647;
+/** UTF-16 code units of a key. */
+const MAX_KEY_LENGTH = 512;
+/** Keys of one acquire. */
+const MAX_KEYS = 256;
+
+type NumberName =
+  | 'ttlMs'
+  | 'waitMs'
+  | 'retainMs'
+  | 'maxHoldMs'
+  | 'limit'
+  | 'maxPasses'
+  | 'maxPassMs'
+  | 'graceMs';
+type Numbers = { readonly [Name in NumberName]?: number | undefined };
+
+/** Every number that can be set: its default, the least and the most. All are whole numbers. */
+const NUMBERS: Record<NumberName, readonly [number, number, number]> = {
+  ttlMs: [10_000, 20, 86_400_000],
+  waitMs: [30_000, 0, MAX_DELAY_MS],
+  retainMs: [0, 0, MAX_DELAY_MS],
+  maxHoldMs: [MAX_DELAY_MS, 1, MAX_DELAY_MS],
+  limit: [1, 1, 100_000],
+  maxPasses: [32, 0, 1_000_000],
+  maxPassMs: [100, 0, MAX_DELAY_MS],
+  graceMs: [0, 0, MAX_DELAY_MS],
+};
 
 /** What one acquire asks for, with every default filled in. */
 export interface Spec {
@@ -91,116 +105,66 @@ export interface Spec {
   readonly ttlMs: number;
   readonly waitMs: number;
   readonly retainMs: number;
-  /** 0: no limit. */
   readonly maxHoldMs: number;
 }
+
+const EXCLUSIVE = { units: SHARED_CAPACITY, capacity: SHARED_CAPACITY };
+const SHARED = { units: 1, capacity: SHARED_CAPACITY };
 
 /** Two specs that one remote lease can serve. */
 export function sameClaim(a: Spec, b: Spec): boolean {
   return a.units === b.units && a.capacity === b.capacity && a.ttlMs === b.ttlMs;
 }
 
+/** The base is what a manager's own options say; without it, the defaults count. */
+export function readSpec(options: AcquireOptions, base?: Spec): Spec {
+  if (typeof options !== 'object' || !options)
+    throw new InvalidArgumentError('options are an object');
+  const { mode, limit } = options;
+  let units = base ?? EXCLUSIVE;
+  if (mode === 'shared') units = SHARED;
+  else if (mode !== undefined && mode !== 'exclusive') {
+    throw new InvalidArgumentError("mode is 'exclusive' or 'shared'");
+  }
+  if (limit !== undefined) {
+    if (mode) throw new InvalidArgumentError('give mode or limit, not both: a permit has no mode');
+    units = { ...units, units: 1, capacity: readNumber(options, 'limit') };
+  }
+  return {
+    units: units.units,
+    capacity: units.capacity,
+    ttlMs: readNumber(options, 'ttlMs', base),
+    waitMs: readNumber(options, 'waitMs', base),
+    retainMs: readNumber(options, 'retainMs', base),
+    maxHoldMs: readNumber(options, 'maxHoldMs', base),
+  };
+}
+
+export function readNumber(options: Numbers, name: NumberName, base?: Numbers): number {
+  const [fallback, min, max] = NUMBERS[name];
+  const value = options[name];
+  if (value === undefined) return base?.[name] ?? fallback;
+  if (Number.isInteger(value) && value >= min && value <= max) return value;
+  const given = typeof value === 'number' ? value : typeof value;
+  throw new InvalidArgumentError(`${name} is a whole number from ${min} to ${max}, not ${given}`);
+}
+
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
 export function checkKey(key: unknown): asserts key is string {
-  if (typeof key !== 'string')
-    throw new InvalidArgumentError(`a key is text, not ${describe(key)}`);
-  if (key.length === 0) throw new InvalidArgumentError('a key is not empty');
-  if (key.length > LIMITS.keyLength) {
+  if (typeof key !== 'string' || !key || key.length > MAX_KEY_LENGTH || LONE_SURROGATE.test(key)) {
     throw new InvalidArgumentError(
-      `a key has at most ${LIMITS.keyLength} UTF-16 code units, not ${key.length}; hash longer names`,
-    );
-  }
-  if (LONE_SURROGATE.test(key)) {
-    throw new InvalidArgumentError(
-      `a key is well-formed Unicode; ${describe(key)} has a lone surrogate`,
+      `a key is well-formed text of 1 to ${MAX_KEY_LENGTH} UTF-16 code units; hash longer names`,
     );
   }
 }
 
 /** Duplicates folded, in code-unit order, so that two callers can never wait for each other in a circle. */
 export function canonicalKeys(keys: readonly unknown[]): string[] {
-  if (keys.length === 0) throw new InvalidArgumentError('acquire needs at least one key');
-  if (keys.length > LIMITS.keys) {
-    throw new InvalidArgumentError(`acquire takes at most ${LIMITS.keys} keys, not ${keys.length}`);
+  if (!Array.isArray(keys) || keys.length < 1 || keys.length > MAX_KEYS) {
+    throw new InvalidArgumentError(`give one key, or a list of 1 to ${MAX_KEYS} keys`);
   }
   for (const key of keys) checkKey(key);
-  return [...new Set(keys as string[])].sort(byCodeUnits);
-}
-
-function byCodeUnits(a: string, b: string): number {
-  if (a === b) return 0;
-  return a < b ? -1 : 1;
-}
-
-/** The spec that a manager's own options make: the base of every call. */
-export function baseSpec(options: LockManagerOptions): Spec {
-  return readSpec(options, {
-    units: SHARED_CAPACITY,
-    capacity: SHARED_CAPACITY,
-    ttlMs: DEFAULTS.ttlMs,
-    waitMs: DEFAULTS.waitMs,
-    retainMs: DEFAULTS.retainMs,
-    maxHoldMs: 0,
-  });
-}
-
-export function readSpec(options: AcquireOptions, base: Spec): Spec {
-  if (typeof options !== 'object' || options === null) {
-    throw new InvalidArgumentError(`options are an object, not ${describe(options)}`);
-  }
-  const { maxDelayMs } = LIMITS;
-  return {
-    ...readUnits(options, base),
-    ttlMs: read('ttlMs', options.ttlMs, base.ttlMs, LIMITS.minTtlMs, LIMITS.maxTtlMs),
-    waitMs: read('waitMs', options.waitMs, base.waitMs, 0, maxDelayMs),
-    retainMs: read('retainMs', options.retainMs, base.retainMs, 0, maxDelayMs),
-    maxHoldMs: read('maxHoldMs', options.maxHoldMs, base.maxHoldMs, 1, maxDelayMs),
-  };
-}
-
-export function readFairness(options: FairnessOptions = {}): Required<FairnessOptions> {
-  return {
-    maxPasses: read('maxPasses', options.maxPasses, DEFAULTS.maxPasses, 0, LIMITS.maxPasses),
-    maxPassMs: read('maxPassMs', options.maxPassMs, DEFAULTS.maxPassMs, 0, LIMITS.maxDelayMs),
-  };
-}
-
-export function readGraceMs(graceMs: number | undefined): number {
-  return read('graceMs', graceMs, 0, 0, LIMITS.maxDelayMs);
-}
-
-function readUnits(options: AcquireOptions, base: Spec): Pick<Spec, 'units' | 'capacity'> {
-  const { mode, limit } = options;
-  if (limit !== undefined) {
-    if (mode !== undefined) {
-      throw new InvalidArgumentError('give mode or limit, not both: a permit has no mode');
-    }
-    return { units: 1, capacity: read('limit', limit, 1, 1, LIMITS.maxLimit) };
-  }
-  if (mode === undefined) return base;
-  if (mode === 'exclusive') return { units: SHARED_CAPACITY, capacity: SHARED_CAPACITY };
-  if (mode === 'shared') return { units: 1, capacity: SHARED_CAPACITY };
-  throw new InvalidArgumentError(`mode is 'exclusive' or 'shared', not ${describe(mode)}`);
-}
-
-/** A whole number within its bounds, or the default when it was not given. */
-function read(
-  name: string,
-  value: number | undefined,
-  fallback: number,
-  min: number,
-  max: number,
-): number {
-  if (value === undefined) return fallback;
-  if (Number.isInteger(value) && value >= min && value <= max) return value;
-  throw new InvalidArgumentError(
-    `${name} is a whole number from ${min} to ${max}, not ${describe(value)}`,
-  );
-}
-
-function describe(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.slice(0, 40));
-  if (typeof value === 'object' && value !== null) return 'an object';
-  return String(value);
+  // The default order of `sort` is the code-unit order.
+  return [...new Set<string>(keys)].sort();
 }

@@ -1,8 +1,8 @@
 /**
- * Renewal of everything that a manager holds: one timer, and one call for all leases that are due.
+ * Renewal of everything that a manager holds: one timer, and one call for all leases that are due. The same timer finds
+ * leases whose deadline has passed.
  */
-import { now, type Timer } from './clock.ts';
-import * as diagnostics from './diagnostics.ts';
+import { stopwatch, type Timer } from './clock.ts';
 import type { Runtime } from './runtime.ts';
 import type { RenewOutcome } from './store.ts';
 import type { Tenancy } from './tenancy.ts';
@@ -15,8 +15,9 @@ const MAX_BATCH = 1_000;
 export class Renewal {
   readonly #runtime: Runtime;
   readonly #held = new Set<Tenancy>();
-  #timer: Timer = null;
-  #dueMs = Number.POSITIVE_INFINITY;
+  #timer: Timer | undefined;
+  /** When the timer runs, by the monotonic clock. */
+  #dueMs = Infinity;
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime;
@@ -24,7 +25,7 @@ export class Renewal {
 
   add(tenancy: Tenancy): void {
     this.#held.add(tenancy);
-    this.#wakeAt(tenancy.renewAtMs);
+    this.#wakeIn(tenancy.renewInMs());
   }
 
   /** The timer stays as it is: it finds nothing to do, which is cheaper than to set it anew for each release. */
@@ -34,74 +35,60 @@ export class Renewal {
 
   /** Renews everything now: events may have been missed. */
   renewAll(): void {
-    for (const tenancy of this.#held) tenancy.renewAtMs = 0;
-    this.#wakeAt(0);
+    this.#renew([...this.#held]);
   }
 
   stop(): void {
-    if (this.#timer !== null) this.#runtime.clock.clearTimer(this.#timer);
-    this.#timer = null;
-    this.#dueMs = Number.POSITIVE_INFINITY;
+    this.#runtime.clock.clearTimer(this.#timer);
+    this.#dueMs = Infinity;
   }
 
-  #wakeAt(dueMs: number): void {
+  #wakeIn(delayMs: number): void {
+    const { clock } = this.#runtime;
+    const dueMs = clock.monotonicMs() + delayMs;
     if (dueMs >= this.#dueMs) return;
     this.stop();
     this.#dueMs = dueMs;
-    const delayMs = Math.max(0, dueMs - this.#runtime.clock.monotonicMs());
-    this.#timer = this.#runtime.clock.setTimer(() => this.#tick(), delayMs, false);
+    this.#timer = clock.setTimer(() => this.#tick(), Math.max(0, delayMs), false);
   }
 
   #tick(): void {
-    this.#timer = null;
-    this.#dueMs = Number.POSITIVE_INFINITY;
-    const nowMs = this.#runtime.clock.monotonicMs();
+    this.#dueMs = Infinity;
     const due: Tenancy[] = [];
-    const expired: Tenancy[] = [];
-    let nextMs = Number.POSITIVE_INFINITY;
-    for (const tenancy of this.#held) {
-      if (!tenancy.isValid()) {
-        expired.push(tenancy);
-        continue;
-      }
-      nextMs = Math.min(nextMs, tenancy.deadlineMs);
-      if (tenancy.renewing) continue;
-      if (tenancy.renewAtMs <= nowMs + tenancy.claim.ttlMs * BATCH_SHARE) due.push(tenancy);
-      else nextMs = Math.min(nextMs, tenancy.renewAtMs);
+    let nextMs = Infinity;
+    for (const tenancy of [...this.#held]) {
+      tenancy.checkDeadline();
+      if (tenancy.phase === 'ended') continue;
+      nextMs = Math.min(nextMs, tenancy.remainingMs());
+      if (tenancy.isRenewing) continue;
+      const renewInMs = tenancy.renewInMs();
+      if (renewInMs <= tenancy.claim.ttlMs * BATCH_SHARE) due.push(tenancy);
+      else nextMs = Math.min(nextMs, renewInMs);
     }
-    for (const tenancy of expired) tenancy.checkDeadline();
-    for (let start = 0; start < due.length; start += MAX_BATCH) {
-      void this.#renew(due.slice(start, start + MAX_BATCH));
-    }
-    this.#wakeAt(nextMs);
+    this.#wakeIn(nextMs);
+    this.#renew(due);
   }
 
-  async #renew(batch: readonly Tenancy[]): Promise<void> {
-    const sentAt = now(this.#runtime.clock);
-    for (const tenancy of batch) tenancy.renewing = true;
-    let outcomes: readonly RenewOutcome[];
+  #renew(tenancies: readonly Tenancy[]): void {
+    for (let start = 0; start < tenancies.length; start += MAX_BATCH) {
+      void this.#renewBatch(tenancies.slice(start, start + MAX_BATCH));
+    }
+  }
+
+  async #renewBatch(batch: readonly Tenancy[]): Promise<void> {
+    const sinceSent = stopwatch(this.#runtime.clock);
+    for (const tenancy of batch) tenancy.isRenewing = true;
+    const claims = batch.map((tenancy) => tenancy.claim);
+    // Without an answer, the outcome of every claim is unknown.
+    let outcomes: readonly RenewOutcome[] = [];
     try {
-      outcomes = await this.#runtime.call((store) => store.renew(batch.map((one) => one.claim)));
-    } catch (cause) {
-      this.#runtime.failed('renew', cause);
-      outcomes = [];
-    }
-    let nextMs = Number.POSITIVE_INFINITY;
+      outcomes = await this.#runtime.call('renew', (store) => store.renew(claims));
+    } catch {}
     batch.forEach((tenancy, index) => {
-      const outcome = outcomes[index] ?? { is: 'unknown', cause: undefined };
-      tenancy.onRenewed(outcome, sentAt);
-      if (tenancy.phase === 'held') nextMs = Math.min(nextMs, tenancy.renewAtMs);
+      tenancy.onRenewed(outcomes[index], sinceSent);
+      // What is still overdue is tried again after a while.
+      const againMs = Math.max(tenancy.renewInMs(), tenancy.claim.ttlMs * BATCH_SHARE);
+      if (tenancy.phase === 'held') this.#wakeIn(againMs);
     });
-    this.#wakeAt(nextMs);
-    if (diagnostics.renewed.hasSubscribers) this.#publish(outcomes, batch.length);
-  }
-
-  #publish(outcomes: readonly RenewOutcome[], claims: number): void {
-    const count = (is: RenewOutcome['is']): number =>
-      outcomes.filter((outcome) => outcome.is === is).length;
-    const held = count('held');
-    const lost = count('lost');
-    const store = this.#runtime.store.name;
-    diagnostics.renewed.publish({ store, held, lost, unknown: claims - held - lost });
   }
 }

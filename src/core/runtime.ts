@@ -1,9 +1,11 @@
 /**
- * What the parts of one manager share: its store, its clock, and how a call to the store is made.
+ * What the parts of one manager share: its store, its clock, its cohorts, and how a call to the store is made.
  */
-import type { Clock } from './clock.ts';
+import { type Clock, stopwatch, systemClock } from './clock.ts';
+import type { Cohort } from './cohort.ts';
 import * as diagnostics from './diagnostics.ts';
-import type { FairnessOptions } from './options.ts';
+import { type LockManagerOptions, readNumber } from './options.ts';
+import { Renewal } from './renewal.ts';
 import type { ClaimId, LeaseStore, StoreEvent } from './store.ts';
 
 /** The first retry of an unanswered call comes after about this time. */
@@ -16,30 +18,29 @@ const MAX_DROP_ATTEMPTS = 10;
 export class Runtime {
   readonly store: LeaseStore;
   readonly clock: Clock;
-  readonly fairness: Required<FairnessOptions>;
+  readonly random: () => number;
   readonly identity: string;
-  readonly #random: () => number;
+  readonly maxPasses: number;
+  readonly maxPassMs: number;
+  readonly renewal: Renewal = new Renewal(this);
+  /** Of every key that is in use, waited for, or retained. */
+  readonly cohorts: Map<string, Cohort> = new Map();
   readonly #onEvent: (event: StoreEvent) => void;
-  #open: Promise<void> | null = null;
+  /** What `close` must wait for. */
+  readonly #unsettled = new Set<Promise<void>>();
+  #opening: Promise<void> | undefined;
   #isOpen = false;
   #owners = 0;
-  #unsettled = 0;
-  #whenSettled: (() => void) | null = null;
 
-  constructor(parts: {
-    readonly store: LeaseStore;
-    readonly clock: Clock;
-    readonly fairness: Required<FairnessOptions>;
-    readonly identity: string;
-    readonly random: () => number;
-    readonly onEvent: (event: StoreEvent) => void;
-  }) {
-    this.store = parts.store;
-    this.clock = parts.clock;
-    this.fairness = parts.fairness;
-    this.identity = parts.identity;
-    this.#random = parts.random;
-    this.#onEvent = parts.onEvent;
+  constructor(options: LockManagerOptions, identity: string, onEvent: (event: StoreEvent) => void) {
+    const { fairness = {} } = options;
+    this.store = options.store;
+    this.clock = options.clock ?? systemClock;
+    this.random = options.random ?? Math.random;
+    this.identity = identity;
+    this.maxPasses = readNumber(fairness, 'maxPasses');
+    this.maxPassMs = readNumber(fairness, 'maxPassMs');
+    this.#onEvent = onEvent;
   }
 
   /** An owner value that was never used before. */
@@ -49,45 +50,52 @@ export class Runtime {
   }
 
   /** Makes one attempt, after the store is open. */
-  call<Answer>(attempt: (store: LeaseStore) => Promise<Answer>): Promise<Answer> {
-    if (!this.#isOpen) return this.#opened().then(() => attempt(this.store));
+  async call<Answer>(
+    operation: diagnostics.StoreErrorMessage['operation'],
+    attempt: (store: LeaseStore) => Promise<Answer>,
+  ): Promise<Answer> {
     try {
-      return attempt(this.store);
+      if (!this.#isOpen) await this.#open();
+      return await attempt(this.store);
     } catch (cause) {
-      return Promise.reject(cause);
+      if (diagnostics.storeError.hasSubscribers) {
+        diagnostics.storeError.publish({ store: this.store.name, operation, cause });
+      }
+      throw cause;
     }
   }
 
   /** A jittered delay before an unanswered call is made again, in milliseconds. */
   retryMs(attempt: number, ttlMs: number): number {
-    const ceiling = Math.min(RETRY_CEILING_MS, ttlMs / 3);
-    return Math.min(ceiling, RETRY_FLOOR_MS * 2 ** attempt) * (0.5 + this.#random() / 2);
+    const ceilingMs = Math.min(RETRY_CEILING_MS, ttlMs / 3);
+    return Math.min(ceilingMs, RETRY_FLOOR_MS * 2 ** attempt) * (0.5 + this.random() / 2);
   }
 
-  failed(operation: diagnostics.StoreErrorMessage['operation'], cause: unknown): void {
-    if (diagnostics.storeError.hasSubscribers) {
-      diagnostics.storeError.publish({ store: this.store.name, operation, cause });
-    }
+  /** Drops a claim, again until the store answers or has ended it by its ttl. The first attempt may be under way. */
+  drop(id: ClaimId, ttlMs: number, first?: Promise<unknown>): Promise<void> {
+    const dropped = this.#drop(id, ttlMs, first);
+    this.track(dropped);
+    return dropped;
   }
 
-  /** Drops a claim, again until the store answers or has ended it by its ttl. Never rejects. */
-  async dropUntilAnswered(id: ClaimId, ttlMs: number): Promise<void> {
-    const startedMs = this.clock.monotonicMs();
-    this.unsettled();
-    try {
-      for (let attempt = 0; attempt < MAX_DROP_ATTEMPTS; attempt += 1) {
-        try {
-          await this.call((store) => store.drop(id));
-          return;
-        } catch (cause) {
-          this.failed('drop', cause);
-        }
-        if (this.clock.monotonicMs() - startedMs >= ttlMs) return;
-        await this.#delay(this.retryMs(attempt, ttlMs));
+  async #drop(id: ClaimId, ttlMs: number, first?: Promise<unknown>): Promise<void> {
+    const passedMs = stopwatch(this.clock);
+    let answer = first;
+    for (let attempt = 0; attempt < MAX_DROP_ATTEMPTS && passedMs() < ttlMs; attempt += 1) {
+      try {
+        await (answer ?? this.call('drop', (store) => store.drop(id)));
+        return;
+      } catch {
+        answer = undefined;
+        await this.delay(this.retryMs(attempt, ttlMs), false);
       }
-    } finally {
-      this.settled();
     }
+  }
+
+  /** Has `close` wait for a promise that never rejects. */
+  track(promise: Promise<void>): void {
+    this.#unsettled.add(promise);
+    void promise.then(() => this.#unsettled.delete(promise));
   }
 
   /** Resolves with the promise, or after the time if that comes first. Never rejects. */
@@ -102,52 +110,39 @@ export class Runtime {
     });
   }
 
-  /** One more thing that `close` must wait for. */
-  unsettled(): void {
-    this.#unsettled += 1;
-  }
-
-  settled(): void {
-    this.#unsettled -= 1;
-    if (this.#unsettled === 0) this.#whenSettled?.();
+  delay(delayMs: number, keepAlive: boolean): Promise<void> {
+    return new Promise((resolve) => {
+      this.clock.setTimer(resolve, delayMs, keepAlive);
+    });
   }
 
   /** Closes the store once everything has settled, or after the time. Never rejects. */
   async close(maxMs: number): Promise<void> {
-    if (this.#unsettled > 0) {
-      const settled = new Promise<void>((resolve) => {
-        this.#whenSettled = resolve;
-      });
-      await this.bounded(settled, maxMs);
-    }
-    if (!this.#open) return;
-    try {
-      await this.bounded(this.store.close(), maxMs);
-    } catch (cause) {
-      this.failed('close', cause);
-    }
+    this.renewal.stop();
+    await this.bounded(this.#allSettled(), maxMs);
+    if (this.#opening)
+      await this.bounded(
+        this.call('close', (store) => store.close()),
+        maxMs,
+      );
   }
 
-  #opened(): Promise<void> {
-    this.#open ??= this.#openStore();
-    return this.#open;
+  /** What settles may leave more to be settled: a late grant is dropped. */
+  async #allSettled(): Promise<void> {
+    while (this.#unsettled.size > 0) await Promise.all(this.#unsettled);
   }
 
-  async #openStore(): Promise<void> {
-    try {
-      await this.store.open(this.#onEvent);
-      this.#isOpen = true;
-    } catch (cause) {
-      // The next call tries again.
-      this.#open = null;
-      this.failed('open', cause);
-      throw cause;
-    }
-  }
-
-  #delay(delayMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      this.clock.setTimer(resolve, delayMs, false);
-    });
+  #open(): Promise<void> {
+    this.#opening ??= this.store.open(this.#onEvent).then(
+      () => {
+        this.#isOpen = true;
+      },
+      (cause) => {
+        // The next call tries again.
+        this.#opening = undefined;
+        throw cause;
+      },
+    );
+    return this.#opening;
   }
 }

@@ -4,15 +4,16 @@
  * The tasks of a process use a held tenancy one after the other (or together, when they share), without I/O. All the
  * rules on which moments a lease counts from, and which answers and messages may still be believed, are in this file.
  */
-import { type Clock, type Instant, now, type Timer, validityMs } from './clock.ts';
+import { type Clock, type Stopwatch, stopwatch, type Timer, validityMs } from './clock.ts';
+import type { Cohort } from './cohort.ts';
 import type { LossReason } from './errors.ts';
 import { GRANTS_PER_EPOCH, LocalLease } from './lease.ts';
-import { type Spec, sameClaim } from './options.ts';
-import type { Renewal } from './renewal.ts';
+import { MAX_DELAY_MS, type Spec, sameClaim } from './options.ts';
 import type { Runtime } from './runtime.ts';
 import {
   type Claim,
   type ClaimOutcome,
+  type DropOutcome,
   type RenewOutcome,
   SHARED_CAPACITY,
   type Waiting,
@@ -23,102 +24,133 @@ const RENEW_SHARE = 1 / 3;
 /** Without a renewal after this share of its ttl, a lease is in jeopardy. */
 const JEOPARDY_SHARE = 1 / 2;
 
-/** What a tenancy tells its cohort. Each may lead to any other call on either side. */
-export interface TenancyOwner {
-  granted(tenancy: Tenancy): void;
-  refused(tenancy: Tenancy, outcome: ClaimOutcome & { is: 'refused' | 'taken' }): void;
-  /** A claim that does not wait was not answered. */
-  unanswered(tenancy: Tenancy, cause: unknown): void;
-  /** A lease was given back, or the tenancy is wanted: see whether it goes on. */
-  idle(tenancy: Tenancy): void;
-  /** It ended against the cohort's will. */
-  lost(tenancy: Tenancy): void;
-}
-
 export class Tenancy {
   readonly claim: Claim;
   readonly spec: Spec;
   readonly clock: Clock;
   phase: 'claiming' | 'held' | 'ended' = 'claiming';
   epoch = 0n;
-  wanted = false;
-  /** When the next renewal is due, by the monotonic clock. */
-  renewAtMs = 0;
-  renewing = false;
+  isRenewing = false;
   /** The last answer that said "wait", for messages to people and for judging grant events. */
-  waiting: Waiting | null = null;
-  /** Why the last claim was not answered; `null` when it was. */
-  failure: { readonly cause: unknown } | null = null;
+  waiting: Waiting | undefined;
+  /** Why the last claim was not answered, when it was not. */
+  failure: { readonly cause: unknown } | undefined;
+  /** Local callers that have a lease under it. */
+  readonly users: Set<LocalLease> = new Set();
+  readonly #cohort: Cohort;
   readonly #runtime: Runtime;
-  readonly #renewal: Renewal;
-  readonly #owner: TenancyOwner;
-  readonly #users = new Set<LocalLease>();
-  /** Before the sending of the first claim; later, of the last claim that was answered. A grant counts from here. */
-  #answeredFrom: Instant | null = null;
+  /** Since before the sending of the first claim; later, of the last claim that was answered. */
+  #sinceAnswered: Stopwatch | undefined;
+  /** Since before the sending of the request by which the store last confirmed the lease. */
+  #sinceConfirmed: Stopwatch = () => Infinity;
+  #sinceGranted: Stopwatch = this.#sinceConfirmed;
+  #sinceWanted: Stopwatch = this.#sinceConfirmed;
+  #isWanted = false;
   #ttlMs: number;
-  /** The lease may be trusted until here, on each of the two clocks. */
-  #untilMonotonicMs = 0;
-  #untilWallMs = 0;
-  #confirmedMs = 0;
-  #grantedMs = 0;
   #grants = 0;
-  #wantedMs = 0;
-  #inFlight = false;
-  #claimAgain = false;
-  #attempt = 0;
-  #lookAgainTimer: Timer = null;
+  #isKicked = false;
+  #endPause: () => void = () => {};
+  #timer: Timer | undefined;
   #retainMs = 0;
-  #retainTimer: Timer = null;
-  #usedSinceRetained = false;
-  /** Settles with the answer to the drop, or when the lease has ended by its ttl. */
-  #dropped: Promise<void> | null = null;
+  #wasUsed = false;
+  #dropped: Promise<void> | undefined;
 
-  constructor(parts: {
-    readonly runtime: Runtime;
-    readonly renewal: Renewal;
-    readonly owner: TenancyOwner;
-    readonly key: string;
-    readonly spec: Spec;
-    readonly wait: boolean;
-  }) {
-    const { runtime, spec } = parts;
-    this.#runtime = runtime;
-    this.#renewal = parts.renewal;
-    this.#owner = parts.owner;
-    this.clock = runtime.clock;
+  constructor(cohort: Cohort, spec: Spec, wait: boolean) {
+    this.#cohort = cohort;
+    this.#runtime = cohort.runtime;
+    this.clock = cohort.runtime.clock;
     this.spec = spec;
     this.#ttlMs = spec.ttlMs;
-    this.claim = {
-      key: parts.key,
-      owner: runtime.newOwner(),
-      units: spec.units,
-      capacity: spec.capacity,
-      ttlMs: spec.ttlMs,
-      wait: parts.wait,
-    };
-  }
-
-  get users(): number {
-    return this.#users.size;
+    const { units, capacity, ttlMs } = spec;
+    this.claim = { key: cohort.key, owner: this.#runtime.newOwner(), units, capacity, ttlMs, wait };
   }
 
   // --- Claiming ------------------------------------------------------------------------------------------------------
 
-  /** Makes one attempt to claim, now, or right after the one that is under way. */
-  sendClaim(): void {
-    if (this.phase !== 'claiming') return;
-    if (this.#inFlight) {
-      this.#claimAgain = true;
-      return;
+  /** Claims until the key is held. The first attempt may be part of the drop of another tenancy. */
+  start(swap?: () => Promise<ClaimOutcome | null>): void {
+    this.#runtime.track(this.#claimUntilHeld(swap));
+  }
+
+  /** Claims at once, or right after the attempt that is under way. */
+  claimNow(): void {
+    this.#isKicked = true;
+    this.#endPause();
+  }
+
+  async #claimUntilHeld(swap?: () => Promise<ClaimOutcome | null>): Promise<void> {
+    let attempt = swap;
+    let failures = 0;
+    while (this.phase === 'claiming') {
+      const sinceSent = stopwatch(this.clock);
+      this.#sinceAnswered ??= sinceSent;
+      this.#isKicked = false;
+      let outcome: ClaimOutcome | null | undefined;
+      try {
+        outcome = await (attempt?.() ?? this.#runtime.call('claim', (s) => s.claim(this.claim)));
+        failures = 0;
+        this.failure = undefined;
+      } catch (cause) {
+        failures += 1;
+        this.failure = { cause };
+      }
+      attempt = undefined;
+      const delayMs = this.#answered(outcome, sinceSent, failures);
+      if (delayMs > 0 && !this.#isKicked) await this.#pause(delayMs);
     }
-    this.#clearLookAgain();
-    const sentAt = this.#sending();
-    this.#runtime
-      .call((store) => store.claim(this.claim))
-      .then(
-        (outcome) => this.#answered(outcome, sentAt),
-        (cause) => this.#notAnswered(cause),
-      );
+  }
+
+  /** How long to wait until the next attempt, in milliseconds, if it still claims then. */
+  #answered(
+    outcome: ClaimOutcome | null | undefined,
+    sinceSent: Stopwatch,
+    failures: number,
+  ): number {
+    if (this.phase === 'ended') {
+      // Whatever this attempt did came after the drop, or may have.
+      this.drop();
+    } else if (this.phase === 'held') {
+      this.#overtaken(outcome, sinceSent);
+    } else if (outcome?.is === 'granted') {
+      if (!this.#hold(outcome.epoch, outcome.ttlMs, outcome.wanted, sinceSent)) {
+        return this.#retryMs(new Error('the answer came when the lease had already run out'), 1);
+      }
+    } else if (outcome?.is === 'waiting') {
+      this.#sinceAnswered = sinceSent;
+      this.waiting = outcome;
+      return Math.max(1, Math.min(outcome.lookAgainMs, this.#ttlMs * RENEW_SHARE));
+    } else if (outcome) {
+      this.phase = 'ended';
+      this.#cohort.refused(this, outcome);
+    } else if (failures > 0) {
+      return this.#retryMs(this.failure?.cause, failures);
+    }
+    // Nothing was claimed, since the lease that was to be swapped had ended by itself: claim plainly, now.
+    return 0;
+  }
+
+  /** A grant event was here before this answer. */
+  #overtaken(outcome: ClaimOutcome | null | undefined, sinceSent: Stopwatch): void {
+    if (outcome?.is !== 'granted' && outcome?.is !== 'waiting') return;
+    if (outcome.is === 'granted' && outcome.epoch === this.epoch) this.#confirm(sinceSent);
+    // Older answers say nothing about now. At or above the epoch that is held, they say that it has ended.
+    else if (outcome.epoch >= this.epoch) this.lose('taken-away');
+  }
+
+  #retryMs(cause: unknown, failures: number): number {
+    this.failure = { cause };
+    if (this.claim.wait) return this.#runtime.retryMs(failures - 1, this.claim.ttlMs);
+    this.drop();
+    this.#cohort.unanswered(this, cause);
+    return 0;
+  }
+
+  #pause(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#endPause = resolve;
+      // Somebody waits for this: the timer holds the process open.
+      this.#timer = this.clock.setTimer(resolve, delayMs, true);
+    });
   }
 
   /** The store handed the key over to this claim. */
@@ -128,206 +160,78 @@ export class Tenancy {
       if (epoch > this.epoch) this.lose('taken-away');
       return;
     }
-    if (this.phase !== 'claiming' || this.#answeredFrom === null) return;
     // An older message: that grant had ended already when the store last said "wait".
-    if (this.waiting !== null && epoch <= this.waiting.epoch) return;
+    if (!this.#sinceAnswered || (this.waiting && epoch <= this.waiting.epoch)) return;
     // The expiry was set after the last answered claim was sent: counting from there is safe, however late this comes.
-    if (!this.#hold(epoch, this.claim.ttlMs, wanted, this.#answeredFrom)) this.sendClaim();
-  }
-
-  /** Ends a claim that nobody needs any more. */
-  withdraw(): void {
-    if (this.phase !== 'claiming') return;
-    this.#end();
-    this.#dropInBackground();
-  }
-
-  #sending(): Instant {
-    const sentAt = now(this.clock);
-    this.#answeredFrom ??= sentAt;
-    this.#inFlight = true;
-    this.#claimAgain = false;
-    this.#runtime.unsettled();
-    return sentAt;
-  }
-
-  #answered(outcome: ClaimOutcome, sentAt: Instant): void {
-    this.#inFlight = false;
-    this.failure = null;
-    this.#attempt = 0;
-    if (this.phase === 'claiming') this.#answeredClaiming(outcome, sentAt);
-    else if (this.phase === 'held') this.#answeredHeld(outcome, sentAt);
-    else if (outcome.is === 'granted' || outcome.is === 'waiting') this.#dropInBackground();
-    this.#runtime.settled();
-  }
-
-  #answeredClaiming(outcome: ClaimOutcome, sentAt: Instant): void {
-    switch (outcome.is) {
-      case 'granted':
-        if (!this.#hold(outcome.epoch, outcome.ttlMs, outcome.wanted, sentAt)) {
-          this.#retry(new Error('the answer came when the lease had already run out'));
-        }
-        return;
-      case 'waiting':
-        this.#answeredFrom = sentAt;
-        this.waiting = outcome;
-        if (this.#claimAgain) this.sendClaim();
-        else
-          this.#lookAgainIn(Math.min(Math.max(1, outcome.lookAgainMs), this.#ttlMs * RENEW_SHARE));
-        return;
-      case 'taken':
-      case 'refused':
-        this.#end();
-        this.#owner.refused(this, outcome);
-        return;
-      default:
-        outcome satisfies never;
-    }
-  }
-
-  /** A grant event overtook this answer. */
-  #answeredHeld(outcome: ClaimOutcome, sentAt: Instant): void {
-    if (outcome.is === 'granted' && outcome.epoch === this.epoch) {
-      this.wanted ||= outcome.wanted;
-      this.#confirm(sentAt);
-      return;
-    }
-    // Older answers say nothing about now. At or above the epoch that is held, they say that it has ended.
-    if ((outcome.is === 'granted' || outcome.is === 'waiting') && outcome.epoch >= this.epoch) {
-      this.lose('taken-away');
-    }
-  }
-
-  #notAnswered(cause: unknown): void {
-    this.#inFlight = false;
-    this.#runtime.failed('claim', cause);
-    if (this.phase === 'ended') this.#dropInBackground();
-    else this.#retry(cause);
-    this.#runtime.settled();
-  }
-
-  #retry(cause: unknown): void {
-    if (this.phase !== 'claiming') return;
-    this.failure = { cause };
-    if (!this.claim.wait) {
-      this.#owner.unanswered(this, cause);
-      return;
-    }
-    if (this.#claimAgain) {
-      this.sendClaim();
-      return;
-    }
-    this.#lookAgainIn(this.#runtime.retryMs(this.#attempt, this.claim.ttlMs));
-    this.#attempt += 1;
-  }
-
-  #lookAgainIn(delayMs: number): void {
-    this.#clearLookAgain();
-    // Somebody waits for this: the timer holds the process open.
-    this.#lookAgainTimer = this.clock.setTimer(() => this.sendClaim(), delayMs, true);
-  }
-
-  #clearLookAgain(): void {
-    if (this.#lookAgainTimer === null) return;
-    this.clock.clearTimer(this.#lookAgainTimer);
-    this.#lookAgainTimer = null;
+    if (!this.#hold(epoch, this.claim.ttlMs, wanted, this.#sinceAnswered)) this.claimNow();
   }
 
   // --- Held ----------------------------------------------------------------------------------------------------------
 
-  /** False when the lease, counted from `from`, has run out already. */
-  #hold(epoch: bigint, ttlMs: number, wanted: boolean, from: Instant): boolean {
+  /** False when the lease, counted from that sending, has run out already. */
+  #hold(epoch: bigint, ttlMs: number, wanted: boolean, sinceSent: Stopwatch): boolean {
     this.#ttlMs = ttlMs;
-    this.#confirm(from);
-    if (!this.isValid()) return false;
-    this.#clearLookAgain();
+    this.#confirm(sinceSent);
+    if (this.remainingMs() === 0) return false;
     this.phase = 'held';
+    this.#stopTimer();
     this.epoch = epoch;
-    this.wanted = wanted;
-    this.#grantedMs = this.clock.monotonicMs();
-    this.#renewal.add(this);
-    this.#owner.granted(this);
+    this.#isWanted = wanted;
+    this.#sinceGranted = stopwatch(this.clock);
+    this.#runtime.renewal.add(this);
+    this.#cohort.advance();
     return true;
   }
 
-  /** The store confirmed the lease after this moment. Nothing else ever extends it. */
-  #confirm(from: Instant): void {
-    const validMs = validityMs(this.#ttlMs);
-    if (from.monotonicMs + validMs <= this.#untilMonotonicMs) return;
-    this.#confirmedMs = from.monotonicMs;
-    this.#untilMonotonicMs = from.monotonicMs + validMs;
-    this.#untilWallMs = from.wallMs + validMs;
-    this.renewAtMs = from.monotonicMs + this.#ttlMs * RENEW_SHARE;
+  /** The store confirmed the lease after that sending. Nothing else ever extends it. */
+  #confirm(sinceSent: Stopwatch): void {
+    if (sinceSent() < this.#sinceConfirmed()) this.#sinceConfirmed = sinceSent;
   }
 
-  isValid(): boolean {
-    return this.remainingMs() > 0;
-  }
-
+  /** How long the lease may be trusted. */
   remainingMs(): number {
     if (this.phase === 'ended') return 0;
-    const { clock } = this;
-    return Math.max(
-      0,
-      Math.min(this.#untilMonotonicMs - clock.monotonicMs(), this.#untilWallMs - clock.wallMs()),
-    );
+    return Math.max(0, validityMs(this.#ttlMs) - this.#sinceConfirmed());
   }
 
-  /** The moment on the monotonic clock at which it is lost unless it is renewed before. */
-  get deadlineMs(): number {
-    return this.#untilMonotonicMs;
+  renewInMs(): number {
+    return this.#ttlMs * RENEW_SHARE - this.#sinceConfirmed();
   }
 
   isInJeopardy(): boolean {
-    return this.clock.monotonicMs() - this.#confirmedMs > this.#ttlMs * JEOPARDY_SHARE;
+    return this.#sinceConfirmed() > this.#ttlMs * JEOPARDY_SHARE;
   }
 
   /** Loses the lease when its deadline has passed. */
   checkDeadline(): void {
-    if (this.phase === 'held' && !this.isValid()) this.lose('expired');
+    if (this.remainingMs() === 0) this.lose('expired');
   }
 
-  onRenewed(outcome: RenewOutcome, sentAt: Instant): void {
-    this.renewing = false;
-    if (this.phase !== 'held') return;
-    switch (outcome.is) {
-      case 'held':
-        this.#confirm(sentAt);
-        // An answer that is older than a waiter's message does not know of that waiter.
-        if (outcome.wanted || this.#wantedMs < sentAt.monotonicMs) this.#setWanted(outcome.wanted);
-        return;
-      case 'lost':
-        this.lose('taken-away');
-        return;
-      case 'unknown':
-        this.renewAtMs =
-          this.clock.monotonicMs() + this.#runtime.retryMs(0, this.#ttlMs * RENEW_SHARE);
-        return;
-      default:
-        outcome satisfies never;
-    }
+  onRenewed(outcome: RenewOutcome | undefined, sinceSent: Stopwatch): void {
+    this.isRenewing = false;
+    if (outcome?.is === 'lost') this.lose('taken-away');
+    if (outcome?.is !== 'held') return;
+    this.#confirm(sinceSent);
+    // An answer that is older than a waiter's message does not know of that waiter.
+    if (this.#sinceWanted() > sinceSent()) this.#isWanted = false;
+    if (outcome.wanted) this.onWanted();
   }
 
   /** Another process waits for the key. */
-  onWantedEvent(): void {
-    if (this.phase !== 'held') return;
-    this.#wantedMs = this.clock.monotonicMs();
-    this.#setWanted(true);
-  }
-
-  #setWanted(wanted: boolean): void {
-    this.wanted = wanted;
-    if (wanted && this.#users.size === 0) this.#owner.idle(this);
+  onWanted(): void {
+    this.#isWanted = true;
+    this.#sinceWanted = stopwatch(this.clock);
+    this.#cohort.advance();
   }
 
   lose(reason: LossReason): void {
     if (this.phase !== 'held') return;
-    const users = [...this.#users];
-    this.#users.clear();
-    this.#end();
+    const users = [...this.users];
+    this.users.clear();
+    this.drop();
     for (const lease of users) lease.lose(reason);
-    this.#dropInBackground();
-    this.#owner.lost(this);
+    this.#cohort.forget(this);
+    this.#cohort.advance();
     for (const lease of users) lease.abortIfLost();
   }
 
@@ -336,28 +240,24 @@ export class Tenancy {
   /** Whether a local caller can have a lease under this tenancy now. */
   canServe(spec: Spec): boolean {
     if (this.phase !== 'held' || !sameClaim(spec, this.spec)) return false;
-    if (this.#users.size > 0 && !(spec.capacity === SHARED_CAPACITY && spec.units === 1))
-      return false;
-    this.checkDeadline();
-    if (this.phase !== 'held') return false;
-    return this.#grants === 0 || this.#mayPass();
-  }
-
-  /** Passing a lease on is bounded while another process waits, and a lease in jeopardy is not passed on at all. */
-  #mayPass(): boolean {
-    if (this.#grants >= GRANTS_PER_EPOCH || this.isInJeopardy()) return false;
-    if (!this.wanted) return true;
-    const { maxPasses, maxPassMs } = this.#runtime.fairness;
-    return this.#grants <= maxPasses && this.clock.monotonicMs() - this.#grantedMs < maxPassMs;
+    const isShared = spec.capacity === SHARED_CAPACITY && spec.units === 1;
+    if (this.users.size > 0 && !isShared) return false;
+    const passedMs = this.#sinceConfirmed();
+    if (this.#grants === 0) return passedMs < validityMs(this.#ttlMs);
+    // In jeopardy it is not passed on at all, and while another process waits only so far.
+    if (this.#grants >= GRANTS_PER_EPOCH || passedMs > this.#ttlMs * JEOPARDY_SHARE) return false;
+    const { maxPasses, maxPassMs } = this.#runtime;
+    return !this.#isWanted || (this.#grants <= maxPasses && this.#sinceGranted() < maxPassMs);
   }
 
   /** A lease for a local caller. Only after `canServe`. */
   serve(spec: Spec): LocalLease {
-    const lease = new LocalLease(this, this.#grants, spec.maxHoldMs);
+    const lease = new LocalLease(this, this.#grants);
+    if (spec.maxHoldMs < MAX_DELAY_MS) lease.limitHold(spec.maxHoldMs);
     this.#grants += 1;
-    this.#users.add(lease);
+    this.users.add(lease);
     this.#retainMs = spec.retainMs;
-    this.#usedSinceRetained = true;
+    this.#wasUsed = true;
     return lease;
   }
 
@@ -367,78 +267,55 @@ export class Tenancy {
   }
 
   /** What a release waits for: the answer to a drop, or nothing when the lease is kept or passed on. */
-  userLeft(lease: LocalLease): Promise<void> | null {
-    if (!this.#users.delete(lease) || this.#users.size > 0) return null;
-    this.checkDeadline();
-    if (this.phase === 'held') this.#owner.idle(this);
+  userLeft(lease: LocalLease): Promise<void> | undefined {
+    if (this.users.delete(lease) && this.users.size === 0) {
+      this.checkDeadline();
+      this.#cohort.advance();
+    }
     return this.#dropped;
   }
 
   /** Keeps an unused lease for a while. False when its last user did not ask for that, or another process wants it. */
   retain(): boolean {
-    if (this.#retainMs === 0 || this.wanted || this.#grants === 0) return false;
-    if (this.#retainTimer === null) {
-      this.#usedSinceRetained = false;
-      this.#armRetain();
+    if (this.#retainMs === 0 || this.#isWanted || this.#grants === 0) return false;
+    if (!this.#timer) {
+      this.#wasUsed = false;
+      // One timer for many uses: it only looks whether there was one since it was set.
+      const look = (): void => {
+        this.#timer = undefined;
+        if (!this.#wasUsed) this.#retainMs = 0;
+        this.#cohort.advance();
+      };
+      this.#timer = this.clock.setTimer(look, this.#retainMs, false);
     }
     return true;
   }
 
-  /** One timer for many uses: it only looks whether there was one since it was set. */
-  #armRetain(): void {
-    const look = (): void => {
-      this.#retainTimer = null;
-      if (this.#users.size > 0) return;
-      if (!this.#usedSinceRetained) this.#retainMs = 0;
-      this.#owner.idle(this);
-    };
-    this.#retainTimer = this.clock.setTimer(look, this.#retainMs, false);
-  }
-
   // --- The end -------------------------------------------------------------------------------------------------------
 
-  /** Gives the key back, and claims it for another tenancy in the same step. */
-  drop(next: Tenancy | null): void {
+  /**
+   * Gives the key back, or leaves the queue for it, and claims it for another tenancy in the same step. After a lost
+   * answer, both are made again, each by itself.
+   */
+  drop(next?: Tenancy): void {
     const remainingMs = this.remainingMs();
-    this.#end();
-    this.#runtime.unsettled();
-    const nextSentAt = next === null ? null : next.#sending();
-    const answer = this.#runtime
-      .call((store) => store.drop(this.claim, next?.claim))
-      .then(
-        (outcome) => {
-          if (next !== null && nextSentAt !== null) next.#dropAnswered(outcome.next, nextSentAt);
-        },
-        (cause) => {
-          this.#runtime.failed('drop', cause);
-          this.#dropInBackground();
-          if (next !== null) next.#notAnswered(cause);
-        },
-      )
-      .then(() => this.#runtime.settled());
-    this.#dropped = this.#runtime.bounded(answer, remainingMs);
-  }
-
-  /** `null`: the old lease had ended by itself, so nothing was claimed. Claim plainly. */
-  #dropAnswered(outcome: ClaimOutcome | null, sentAt: Instant): void {
-    if (outcome !== null) {
-      this.#answered(outcome, sentAt);
-      return;
-    }
-    this.#inFlight = false;
-    this.sendClaim();
-    this.#runtime.settled();
-  }
-
-  #dropInBackground(): void {
-    void this.#runtime.dropUntilAnswered(this.claim, this.claim.ttlMs);
-  }
-
-  #end(): void {
+    const drop = (): Promise<DropOutcome> =>
+      this.#runtime.call('drop', (store) => store.drop(this.claim, next?.claim));
     this.phase = 'ended';
-    this.#renewal.remove(this);
-    this.#clearLookAgain();
-    if (this.#retainTimer !== null) this.clock.clearTimer(this.#retainTimer);
-    this.#retainTimer = null;
+    this.#stopTimer();
+    this.#runtime.renewal.remove(this);
+    let answer: Promise<DropOutcome> | undefined;
+    next?.start(async () => {
+      answer = drop();
+      return (await answer).next;
+    });
+    const dropped = this.#runtime.drop(this.claim, this.claim.ttlMs, answer ?? drop());
+    this.#dropped = this.#runtime.bounded(dropped, remainingMs);
+  }
+
+  #stopTimer(): void {
+    this.clock.clearTimer(this.#timer);
+    this.#timer = undefined;
+    this.#endPause();
   }
 }
