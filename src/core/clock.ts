@@ -2,7 +2,7 @@
  * Time, as the core sees it. Injected, so that the whole core runs in a simulation.
  */
 
-/** Opaque: whatever `setTimer` returned. */
+/** Opaque: whatever `setTimer` returned, or `undefined` for none. */
 export type Timer = unknown;
 
 export interface Clock {
@@ -12,8 +12,8 @@ export interface Clock {
   wallMs(): number;
   /** Runs once after the delay. A timer that is not `keepAlive` does not hold the process open. */
   setTimer(run: () => void, delayMs: number, keepAlive: boolean): Timer;
-  /** Nothing happens for a timer that has run, and for `undefined`. */
-  clearTimer(timer: Timer | undefined): void;
+  /** Nothing happens for a timer that has run, and for none. */
+  clearTimer(timer: Timer): void;
 }
 
 export const systemClock: Clock = {

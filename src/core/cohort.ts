@@ -164,7 +164,9 @@ export class Cohort {
       this.#claimForQueue();
     }
     this.#isAdvancing = false;
-    if (this.#tenancies.length + this.#queue.length === 0) this.runtime.cohorts.delete(this.key);
+    const { cohorts } = this.runtime;
+    const isEmpty = this.#tenancies.length + this.#queue.length === 0;
+    if (isEmpty && cohorts.get(this.key) === this) cohorts.delete(this.key);
   }
 
   #serveQueue(): void {

@@ -55,7 +55,7 @@ export class LocalLease implements Lease {
   #end: LossReason | undefined;
   #release: Promise<void> = DONE;
   #controller: AbortController | undefined;
-  #holdTimer: Timer | undefined;
+  #holdTimer: Timer;
 
   constructor(tenancy: Tenancy, count: number) {
     this.#tenancy = tenancy;

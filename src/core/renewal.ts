@@ -15,7 +15,7 @@ const MAX_BATCH = 1_000;
 export class Renewal {
   readonly #runtime: Runtime;
   readonly #held = new Set<Tenancy>();
-  #timer: Timer | undefined;
+  #timer: Timer;
   /** When the timer runs, by the monotonic clock. */
   #dueMs = Infinity;
 

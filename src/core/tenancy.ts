@@ -50,7 +50,7 @@ export class Tenancy {
   #grants = 0;
   #isKicked = false;
   #endPause: () => void = () => {};
-  #timer: Timer | undefined;
+  #timer: Timer;
   #retainMs = 0;
   #wasUsed = false;
   #dropped: Promise<void> | undefined;
@@ -74,8 +74,9 @@ export class Tenancy {
 
   /** Claims at once, or right after the attempt that is under way. */
   claimNow(): void {
+    if (this.phase !== 'claiming') return;
     this.#isKicked = true;
-    this.#endPause();
+    this.#stopTimer();
   }
 
   async #claimUntilHeld(swap?: () => Promise<ClaimOutcome | null>): Promise<void> {
@@ -188,10 +189,10 @@ export class Tenancy {
     if (sinceSent() < this.#sinceConfirmed()) this.#sinceConfirmed = sinceSent;
   }
 
-  /** How long the lease may be trusted. */
+  /** How long the lease may be trusted, in whole milliseconds. */
   remainingMs(): number {
     if (this.phase === 'ended') return 0;
-    return Math.max(0, validityMs(this.#ttlMs) - this.#sinceConfirmed());
+    return Math.max(0, Math.floor(validityMs(this.#ttlMs) - this.#sinceConfirmed()));
   }
 
   renewInMs(): number {
@@ -210,7 +211,7 @@ export class Tenancy {
   onRenewed(outcome: RenewOutcome | undefined, sinceSent: Stopwatch): void {
     this.isRenewing = false;
     if (outcome?.is === 'lost') this.lose('taken-away');
-    if (outcome?.is !== 'held') return;
+    if (outcome?.is !== 'held' || this.phase !== 'held') return;
     this.#confirm(sinceSent);
     // An answer that is older than a waiter's message does not know of that waiter.
     if (this.#sinceWanted() > sinceSent()) this.#isWanted = false;
