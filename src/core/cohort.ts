@@ -50,7 +50,7 @@ export class Cohort {
   }
 
   get leases(): number {
-    return this.#tenancies.reduce((sum, tenancy) => sum + tenancy.users.size, 0);
+    return this.#tenancies.reduce((sum, tenancy) => sum + tenancy.users.length, 0);
   }
 
   /** A lease without I/O, when a tenancy that is held already can serve it and nobody stands before it. */
@@ -87,7 +87,7 @@ export class Cohort {
     for (const request of [...this.#queue]) this.#take(request).reject(new ManagerClosedError());
     this.advance();
     for (const tenancy of [...this.#tenancies]) {
-      if (tenancy.users.size > 0) tenancy.lose('manager-closed');
+      if (tenancy.users.length > 0) tenancy.lose('manager-closed');
       else this.#drop(tenancy);
     }
   }
@@ -192,7 +192,7 @@ export class Cohort {
           this.forget(tenancy);
           tenancy.drop();
         }
-      } else if (tenancy.users.size === 0 && (this.#queue.length > 0 || !tenancy.retain())) {
+      } else if (tenancy.users.length === 0 && (this.#queue.length > 0 || !tenancy.retain())) {
         this.#drop(tenancy, request && this.#claimFor(request));
         if (request) claiming += 1;
       }
@@ -207,7 +207,9 @@ export class Cohort {
     const claiming = rivals.filter((tenancy) => tenancy.phase === 'claiming').length;
     const free = mostClaims(capacity) - rivals.length;
     for (const request of this.#queue.slice(claiming, claiming + free)) {
-      if (request.spec.capacity === capacity) this.#claimFor(request).start();
+      if (request.spec.capacity === capacity) {
+        void this.#claimFor(request).claimUntilHeld();
+      }
     }
   }
 
@@ -277,7 +279,7 @@ export class Cohort {
 
   /** Whether a single attempt would find others of this process before it. */
   #isBusyFor(spec: Spec): boolean {
-    const used = this.#tenancies.filter((tenancy) => tenancy.users.size > 0);
+    const used = this.#tenancies.filter((tenancy) => tenancy.users.length > 0);
     const isFull = used.length >= mostClaims(spec.capacity) && !this.#serving(spec);
     return this.#queue.length > 0 || isFull;
   }

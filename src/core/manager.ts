@@ -2,6 +2,7 @@
  * The public face: what a caller asks for, checked and handed to the cohort of its key.
  */
 import { hostname } from 'node:os';
+import { stopwatch } from './clock.ts';
 import { Cohort } from './cohort.ts';
 import {
   AcquireTimeoutError,
@@ -175,13 +176,11 @@ export class LockManager {
 
   /** One by one in canonical order, so that two callers never wait in a circle; all given back when one fails. */
   async #acquireAll(keys: readonly string[], spec: Spec, signal?: AbortSignal): Promise<LeaseSet> {
-    const { clock } = this.#runtime;
-    const untilMs = clock.monotonicMs() + spec.waitMs;
+    const passedMs = stopwatch(this.#runtime.clock);
     const set = new LeaseSet();
     try {
       for (const key of keys) {
-        const leftMs = Math.max(1, Math.ceil(untilMs - clock.monotonicMs()));
-        const waitMs = spec.waitMs && leftMs;
+        const waitMs = spec.waitMs && Math.max(1, Math.ceil(spec.waitMs - passedMs()));
         set.leases.push(await this.#acquireOne(key, { ...spec, waitMs }, signal));
       }
       set.assertHeld();
@@ -205,13 +204,15 @@ export class LockManager {
   }
 
   async #close(graceMs: number): Promise<void> {
-    const { clock, cohorts } = this.#runtime;
-    const untilMs = clock.monotonicMs() + graceMs;
-    while (this.usage.leases > 0 && clock.monotonicMs() < untilMs) {
-      await this.#runtime.delay(CLOSE_POLL_MS, true);
-    }
-    for (const cohort of [...cohorts.values()]) cohort.close();
+    await this.#until(() => this.usage.leases === 0, graceMs);
+    for (const cohort of [...this.#runtime.cohorts.values()]) cohort.close();
+    await this.#until(() => this.#runtime.unsettled === 0, CLOSE_BOUND_MS);
     await this.#runtime.close(CLOSE_BOUND_MS);
+  }
+
+  async #until(isDone: () => boolean, maxMs: number): Promise<void> {
+    const passedMs = stopwatch(this.#runtime.clock);
+    while (!isDone() && passedMs() < maxMs) await this.#runtime.delay(CLOSE_POLL_MS, true);
   }
 }
 

@@ -23,9 +23,9 @@ export class Renewal {
     this.#runtime = runtime;
   }
 
-  add(tenancy: Tenancy): void {
+  add(tenancy: Tenancy, renewInMs: number): void {
     this.#held.add(tenancy);
-    this.#wakeIn(tenancy.renewInMs());
+    this.#wakeIn(renewInMs);
   }
 
   /** The timer stays as it is: it finds nothing to do, which is cheaper than to set it anew for each release. */

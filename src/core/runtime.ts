@@ -1,7 +1,7 @@
 /**
  * What the parts of one manager share: its store, its clock, its cohorts, and how a call to the store is made.
  */
-import { type Clock, stopwatch, systemClock } from './clock.ts';
+import { type Clock, systemClock } from './clock.ts';
 import type { Cohort } from './cohort.ts';
 import * as diagnostics from './diagnostics.ts';
 import { type LockManagerOptions, readNumber } from './options.ts';
@@ -25,9 +25,9 @@ export class Runtime {
   readonly renewal: Renewal = new Renewal(this);
   /** Of every key that is in use, waited for, or retained. */
   readonly cohorts: Map<string, Cohort> = new Map();
+  /** Claims and drops that are under way. */
+  unsettled = 0;
   readonly #onEvent: (event: StoreEvent) => void;
-  /** What `close` must wait for. */
-  readonly #unsettled = new Set<Promise<void>>();
   #opening: Promise<void> | undefined;
   #isOpen = false;
   #owners = 0;
@@ -71,31 +71,20 @@ export class Runtime {
     return Math.min(ceilingMs, RETRY_FLOOR_MS * 2 ** attempt) * (0.5 + this.random() / 2);
   }
 
-  /** Drops a claim, again until the store answers or has ended it by its ttl. The first attempt may be under way. */
-  drop(id: ClaimId, ttlMs: number, first?: Promise<unknown>): Promise<void> {
-    const dropped = this.#drop(id, ttlMs, first);
-    this.track(dropped);
-    return dropped;
-  }
-
-  async #drop(id: ClaimId, ttlMs: number, first?: Promise<unknown>): Promise<void> {
-    const passedMs = stopwatch(this.clock);
+  /** Drops a claim, again until the store answers. The first attempt may be under way. Never rejects. */
+  async drop(id: ClaimId, ttlMs: number, first?: Promise<unknown>): Promise<void> {
+    this.unsettled += 1;
     let answer = first;
-    for (let attempt = 0; attempt < MAX_DROP_ATTEMPTS && passedMs() < ttlMs; attempt += 1) {
+    for (let attempt = 0; attempt < MAX_DROP_ATTEMPTS; attempt += 1) {
       try {
         await (answer ?? this.call('drop', (store) => store.drop(id)));
-        return;
+        break;
       } catch {
         answer = undefined;
         await this.delay(this.retryMs(attempt, ttlMs), false);
       }
     }
-  }
-
-  /** Has `close` wait for a promise that never rejects. */
-  track(promise: Promise<void>): void {
-    this.#unsettled.add(promise);
-    void promise.then(() => this.#unsettled.delete(promise));
+    this.unsettled -= 1;
   }
 
   /** Resolves with the promise, or after the time if that comes first. Never rejects. */
@@ -116,20 +105,14 @@ export class Runtime {
     });
   }
 
-  /** Closes the store once everything has settled, or after the time. Never rejects. */
+  /** Closes the store, if it was ever opened. Never rejects. */
   async close(maxMs: number): Promise<void> {
     this.renewal.stop();
-    await this.bounded(this.#allSettled(), maxMs);
     if (this.#opening)
       await this.bounded(
         this.call('close', (store) => store.close()),
         maxMs,
       );
-  }
-
-  /** What settles may leave more to be settled: a late grant is dropped. */
-  async #allSettled(): Promise<void> {
-    while (this.#unsettled.size > 0) await Promise.all(this.#unsettled);
   }
 
   #open(): Promise<void> {

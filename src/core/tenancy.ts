@@ -36,14 +36,14 @@ export class Tenancy {
   /** Why the last claim was not answered, when it was not. */
   failure: { readonly cause: unknown } | undefined;
   /** Local callers that have a lease under it. */
-  readonly users: Set<LocalLease> = new Set();
+  readonly users: LocalLease[] = [];
   readonly #cohort: Cohort;
   readonly #runtime: Runtime;
   /** Since before the sending of the first claim; later, of the last claim that was answered. */
   #sinceAnswered: Stopwatch | undefined;
   /** Since before the sending of the request by which the store last confirmed the lease. */
   #sinceConfirmed: Stopwatch = () => Infinity;
-  #sinceGranted: Stopwatch = this.#sinceConfirmed;
+  #grantedAtMs = 0;
   #sinceWanted: Stopwatch = this.#sinceConfirmed;
   #isWanted = false;
   #ttlMs: number;
@@ -67,19 +67,9 @@ export class Tenancy {
 
   // --- Claiming ------------------------------------------------------------------------------------------------------
 
-  /** Claims until the key is held. The first attempt may be part of the drop of another tenancy. */
-  start(swap?: () => Promise<ClaimOutcome | null>): void {
-    this.#runtime.track(this.#claimUntilHeld(swap));
-  }
-
-  /** Claims at once, or right after the attempt that is under way. */
-  claimNow(): void {
-    if (this.phase !== 'claiming') return;
-    this.#isKicked = true;
-    this.#stopTimer();
-  }
-
-  async #claimUntilHeld(swap?: () => Promise<ClaimOutcome | null>): Promise<void> {
+  /** Claims until the key is held. The first attempt may be part of the drop of another tenancy. Never rejects. */
+  async claimUntilHeld(swap?: () => Promise<ClaimOutcome | null>): Promise<void> {
+    this.#runtime.unsettled += 1;
     let attempt = swap;
     let failures = 0;
     while (this.phase === 'claiming') {
@@ -99,6 +89,14 @@ export class Tenancy {
       const delayMs = this.#answered(outcome, sinceSent, failures);
       if (delayMs > 0 && !this.#isKicked) await this.#pause(delayMs);
     }
+    this.#runtime.unsettled -= 1;
+  }
+
+  /** Claims at once, or right after the attempt that is under way. */
+  claimNow(): void {
+    if (this.phase !== 'claiming') return;
+    this.#isKicked = true;
+    this.#stopTimer();
   }
 
   /** How long to wait until the next attempt, in milliseconds, if it still claims then. */
@@ -171,15 +169,16 @@ export class Tenancy {
 
   /** False when the lease, counted from that sending, has run out already. */
   #hold(epoch: bigint, ttlMs: number, wanted: boolean, sinceSent: Stopwatch): boolean {
-    this.#ttlMs = ttlMs;
-    this.#confirm(sinceSent);
-    if (this.remainingMs() === 0) return false;
+    const passedMs = sinceSent();
+    if (passedMs >= validityMs(ttlMs)) return false;
     this.phase = 'held';
+    this.#ttlMs = ttlMs;
+    this.#sinceConfirmed = sinceSent;
     this.#stopTimer();
     this.epoch = epoch;
     this.#isWanted = wanted;
-    this.#sinceGranted = stopwatch(this.clock);
-    this.#runtime.renewal.add(this);
+    this.#grantedAtMs = this.clock.monotonicMs();
+    this.#runtime.renewal.add(this, ttlMs * RENEW_SHARE - passedMs);
     this.#cohort.advance();
     return true;
   }
@@ -227,8 +226,7 @@ export class Tenancy {
 
   lose(reason: LossReason): void {
     if (this.phase !== 'held') return;
-    const users = [...this.users];
-    this.users.clear();
+    const users = this.users.splice(0);
     this.drop();
     for (const lease of users) lease.lose(reason);
     this.#cohort.forget(this);
@@ -242,13 +240,14 @@ export class Tenancy {
   canServe(spec: Spec): boolean {
     if (this.phase !== 'held' || !sameClaim(spec, this.spec)) return false;
     const isShared = spec.capacity === SHARED_CAPACITY && spec.units === 1;
-    if (this.users.size > 0 && !isShared) return false;
+    if (this.users.length > 0 && !isShared) return false;
     const passedMs = this.#sinceConfirmed();
     if (this.#grants === 0) return passedMs < validityMs(this.#ttlMs);
     // In jeopardy it is not passed on at all, and while another process waits only so far.
     if (this.#grants >= GRANTS_PER_EPOCH || passedMs > this.#ttlMs * JEOPARDY_SHARE) return false;
     const { maxPasses, maxPassMs } = this.#runtime;
-    return !this.#isWanted || (this.#grants <= maxPasses && this.#sinceGranted() < maxPassMs);
+    if (!this.#isWanted) return true;
+    return this.#grants <= maxPasses && this.clock.monotonicMs() - this.#grantedAtMs < maxPassMs;
   }
 
   /** A lease for a local caller. Only after `canServe`. */
@@ -256,7 +255,7 @@ export class Tenancy {
     const lease = new LocalLease(this, this.#grants);
     if (spec.maxHoldMs < MAX_DELAY_MS) lease.limitHold(spec.maxHoldMs);
     this.#grants += 1;
-    this.users.add(lease);
+    this.users.push(lease);
     this.#retainMs = spec.retainMs;
     this.#wasUsed = true;
     return lease;
@@ -269,10 +268,9 @@ export class Tenancy {
 
   /** What a release waits for: the answer to a drop, or nothing when the lease is kept or passed on. */
   userLeft(lease: LocalLease): Promise<void> | undefined {
-    if (this.users.delete(lease) && this.users.size === 0) {
-      this.checkDeadline();
-      this.#cohort.advance();
-    }
+    const index = this.users.indexOf(lease);
+    if (index !== -1) this.users.splice(index, 1);
+    if (this.users.length === 0) this.#cohort.advance();
     return this.#dropped;
   }
 
@@ -306,7 +304,7 @@ export class Tenancy {
     this.#stopTimer();
     this.#runtime.renewal.remove(this);
     let answer: Promise<DropOutcome> | undefined;
-    next?.start(async () => {
+    void next?.claimUntilHeld(async () => {
       answer = drop();
       return (await answer).next;
     });
