@@ -1,0 +1,201 @@
+/**
+ * One run of one case: a world of its own, the managers, stores and processes that the case opens in it, and their end.
+ */
+import assert from 'node:assert/strict';
+import { LockManager, type LockManagerOptions } from '../../core/manager.ts';
+import { type Claim, type Grant, SHARED_CAPACITY, type Waiting } from '../../core/store.ts';
+import { ChildProcess } from './child-process.ts';
+import { FaultyStore } from './faulty-store.ts';
+import { isApplicable, type KeyReport, type StoreFixture, type StoreWorld } from './fixture.ts';
+
+/** What stands for a process here: a manager with a store of its own. */
+export interface Participant {
+  readonly locks: LockManager;
+  readonly store: FaultyStore;
+}
+
+/** Options of a manager, but for the store, which the trial makes. */
+export type ParticipantOptions = Omit<LockManagerOptions, 'store'>;
+
+/** Long enough that no case sees it expire: only a step that should not have waited for it would. */
+export const LONG_TTL_MS = 120_000;
+
+const POLL_MS = 5;
+
+export class Trial {
+  /** How long anything that must happen may take, in milliseconds. Failing cases need it, passing ones do not. */
+  readonly patienceMs: number;
+  readonly #fixture: StoreFixture;
+  readonly #world: StoreWorld;
+  #open: { close(): Promise<unknown> }[] = [];
+  #owners = 0;
+
+  constructor(fixture: StoreFixture, world: StoreWorld, patienceMs: number) {
+    this.#fixture = fixture;
+    this.#world = world;
+    this.patienceMs = patienceMs;
+  }
+
+  /** A manager with a store of its own, as another process would have it. */
+  participant(options: ParticipantOptions = {}): Participant {
+    const store = new FaultyStore(this.#world.store());
+    const locks = new LockManager({ ttlMs: LONG_TTL_MS, waitMs: this.patienceMs, ...options, store });
+    this.#open.push({ close: () => locks.close({ graceMs: 0 }) });
+    return { locks, store };
+  }
+
+  participants(count: number, options: ParticipantOptions = {}): Participant[] {
+    return Array.from({ length: count }, () => this.participant(options));
+  }
+
+  /** An open store without a manager, for what is about the contract itself. */
+  async store(): Promise<FaultyStore> {
+    const store = new FaultyStore(this.#world.store());
+    await store.open(() => {});
+    this.#open.push(store);
+    return store;
+  }
+
+  stores(count: number): Promise<FaultyStore[]> {
+    return Promise.all(Array.from({ length: count }, () => this.store()));
+  }
+
+  /** A claim of a new owner: exclusive, patient and long, unless said otherwise. */
+  claim(key: string, parts: Partial<Claim> = {}): Claim {
+    this.#owners += 1;
+    return {
+      key,
+      owner: `conformance:${process.pid}:${this.#owners}`,
+      units: SHARED_CAPACITY,
+      capacity: SHARED_CAPACITY,
+      ttlMs: LONG_TTL_MS,
+      wait: true,
+      ...parts,
+    };
+  }
+
+  /** A process of its own with a manager on a store of this world. */
+  async spawn(options: ParticipantOptions = {}): Promise<ChildProcess> {
+    const { processes } = this.#fixture.hooks;
+    assert(isApplicable(processes));
+    const managerOptions = { ttlMs: LONG_TTL_MS, waitMs: this.patienceMs, ...options };
+    const child = new ChildProcess(processes(this.#world), managerOptions);
+    this.#open.push({ close: () => child.kill() });
+    await this.settles('the start of a process', child.ready);
+    return child;
+  }
+
+  async inspect(): Promise<readonly KeyReport[]> {
+    const { inspect } = this.#fixture.hooks;
+    assert(isApplicable(inspect));
+    return inspect(this.#world);
+  }
+
+  /** Waits until the engine keeps nothing at all. */
+  async leavesNothing(): Promise<void> {
+    let left: readonly KeyReport[] = [];
+    try {
+      await this.until('nothing is left in the engine', async () => {
+        left = await this.inspect();
+        return left.length === 0;
+      });
+    } catch {
+      assert.deepEqual(left, [], 'the engine keeps what nobody needs any more');
+    }
+  }
+
+  /** Closes everything of this trial and restarts the engine. */
+  async restart(): Promise<void> {
+    const { restart } = this.#fixture.hooks;
+    assert(isApplicable(restart));
+    await this.#closeAll();
+    await restart(this.#world);
+  }
+
+  /** The first value of the condition that is not false, looked for again and again. */
+  async until<Value>(
+    what: string,
+    condition: () => Value | false | Promise<Value | false>,
+  ): Promise<Value> {
+    const startedMs = performance.now();
+    for (;;) {
+      const value = await condition();
+      if (value !== false) return value;
+      const waitedMs = performance.now() - startedMs;
+      assert(waitedMs < this.patienceMs, `waited ${this.patienceMs} ms in vain: ${what}`);
+      await delay(POLL_MS);
+    }
+  }
+
+  /** The outcome of the promise; fails when there is none in time. */
+  async settles<Value>(what: string, promise: Promise<Value>): Promise<Value> {
+    let timer: NodeJS.Timeout | undefined;
+    const tooLate = new Promise<never>((_, reject) => {
+      const error = new assert.AssertionError({
+        message: `waited ${this.patienceMs} ms in vain: ${what} did not settle`,
+      });
+      timer = setTimeout(() => reject(error), this.patienceMs);
+    });
+    try {
+      return await Promise.race([promise, tooLate]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Claims as a manager does, again after every event and heartbeat, until the claim is granted. */
+  async obtain(store: FaultyStore, claim: Claim): Promise<Grant> {
+    const startedMs = performance.now();
+    for (;;) {
+      const seen = store.events.length;
+      const outcome = await this.settles('a claim', store.claim(claim));
+      if (outcome.is === 'granted') return outcome;
+      assert.equal(outcome.is, 'waiting', `a patient claim is granted or waits: ${outcome.is}`);
+      const waitedMs = performance.now() - startedMs;
+      assert(waitedMs < this.patienceMs, `waited ${this.patienceMs} ms in vain for '${claim.key}'`);
+      await this.#toldOrTime(store, claim, seen, (outcome as Waiting).lookAgainMs);
+    }
+  }
+
+  async #toldOrTime(store: FaultyStore, claim: Claim, seen: number, ms: number): Promise<void> {
+    const startedMs = performance.now();
+    const isAbout = (event: FaultyStore['events'][number]): boolean =>
+      event.is === 'reset' ||
+      (event.is === 'available' && event.key === claim.key) ||
+      (event.is === 'granted' && event.owner === claim.owner);
+    while (performance.now() - startedMs < ms) {
+      if (store.events.slice(seen).some(isAbout)) return;
+      await delay(POLL_MS);
+    }
+  }
+
+  /** Ends the trial, whatever its state. Fails when something of it does not end. */
+  async close(): Promise<void> {
+    try {
+      await this.#closeAll();
+    } finally {
+      await this.settles('closing the world', this.#world.close());
+    }
+  }
+
+  async #closeAll(): Promise<void> {
+    const open = this.#open;
+    this.#open = [];
+    const closing = open.map((one) => this.settles('closing a participant', one.close()));
+    const failed = (await Promise.allSettled(closing)).find((one) => one.status === 'rejected');
+    if (failed) throw failed.reason;
+  }
+}
+
+export function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms);
+  });
+}
+
+/** Lets everything else that is ready run first. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve);
+  });
+}
