@@ -1,7 +1,7 @@
 /**
  * A process that the suite started, with a manager of its own: to be told what to do, and to be stopped and killed.
  */
-import { type ChildProcess as NodeChildProcess, fork } from 'node:child_process';
+import { fork, type ChildProcess as NodeChildProcess } from 'node:child_process';
 import type {
   ChildCommand,
   ChildCommands,

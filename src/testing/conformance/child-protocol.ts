@@ -1,8 +1,9 @@
 /**
  * What the suite asks of a process that it started, and what that process answers.
  */
-import type { AcquireOptions, LockManagerOptions } from '../../core/options.ts';
+
 import type { LeaseState } from '../../core/lease.ts';
+import type { AcquireOptions, LockManagerOptions } from '../../core/options.ts';
 import type { StoreModule } from './fixture.ts';
 
 /** The first message to the process. */

@@ -94,7 +94,10 @@ function send(reply: ChildReply): Promise<void> {
 }
 
 process.once('message', async (start: ChildStart) => {
-  const made = (await import(start.store.module)) as Record<string, (options: unknown) => LeaseStore>;
+  const made = (await import(start.store.module)) as Record<
+    string,
+    (options: unknown) => LeaseStore
+  >;
   const factory = made[start.store.factory];
   if (!factory) throw new Error(`${start.store.module} does not export ${start.store.factory}`);
   const store = new FaultyStore(factory(start.store.options));

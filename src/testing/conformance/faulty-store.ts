@@ -29,8 +29,8 @@ export type Loss = 'request' | 'reply';
 
 /** The error of a call whose request or reply was lost: unknown, done or not done. */
 export class LostMessageError extends Error {
-  constructor(call: StoreCall, loss: Loss) {
-    super(`the ${loss} of a ${call} was lost, as ordered`);
+  constructor(loss: Loss) {
+    super(`a ${loss} was lost, as ordered`);
     this.name = 'LostMessageError';
   }
 }
@@ -38,12 +38,15 @@ export class LostMessageError extends Error {
 /** Passes everything on to the store inside, records it, and loses what it was told to lose. */
 export class FaultyStore implements LeaseStore {
   readonly calls: CallRecord[] = [];
+  /** Every claim that was sent, those of `drop` included. */
+  readonly claims: Claim[] = [];
   /** What the engine told this process, events that were then withheld included. */
   readonly events: StoreEvent[] = [];
   readonly #inner: LeaseStore;
   readonly #losses: { readonly call: StoreCall; readonly loss: Loss }[] = [];
   #on: (event: StoreEvent) => void = () => {};
   #hanging = false;
+  #hung: ((error: LostMessageError) => void)[] = [];
   #withholding = false;
 
   constructor(inner: LeaseStore) {
@@ -63,14 +66,17 @@ export class FaultyStore implements LeaseStore {
     this.#losses.push({ call, loss });
   }
 
-  /** From now on no call settles, those on their way included, and none reaches the engine. */
+  /** From now on, until told otherwise, no call settles, those on their way included; new ones never reach the engine. */
   hang(): void {
     this.#hanging = true;
   }
 
-  /** Calls work again. What hung before never settles. */
+  /** Calls work again. What hung until now rejects, as when a connection is given up. */
   resume(): void {
     this.#hanging = false;
+    const hung = this.#hung;
+    this.#hung = [];
+    for (const reject of hung) reject(new LostMessageError('reply'));
   }
 
   /** Events of the engine no longer arrive. */
@@ -108,6 +114,18 @@ export class FaultyStore implements LeaseStore {
     ).length;
   }
 
+  /** The longest that an answer took, in milliseconds: how busy the machine is. */
+  slowestMs(): number {
+    const tookMs = this.calls.map((record) => (record.answeredAtMs ?? 0) - record.sentAtMs);
+    return Math.max(0, ...tookMs);
+  }
+
+  /** When the last call was sent that was answered, by `performance.now()`. A lease counts from there at the most. */
+  lastAnsweredFromMs(): number {
+    const answered = this.calls.filter((record) => record.answeredAtMs !== null);
+    return Math.max(...answered.map((record) => record.sentAtMs));
+  }
+
   open(on: (event: StoreEvent) => void): Promise<void> {
     this.#on = on;
     return this.#inner.open((event) => {
@@ -117,6 +135,7 @@ export class FaultyStore implements LeaseStore {
   }
 
   claim(claim: Claim): Promise<ClaimOutcome> {
+    this.claims.push(claim);
     return this.#send('claim', claim.key, () => this.#inner.claim(claim));
   }
 
@@ -125,6 +144,7 @@ export class FaultyStore implements LeaseStore {
   }
 
   drop(claim: ClaimId, again?: Claim): Promise<DropOutcome> {
+    if (again) this.claims.push(again);
     return this.#send('drop', claim.key, () => this.#inner.drop(claim, again));
   }
 
@@ -141,23 +161,25 @@ export class FaultyStore implements LeaseStore {
     const sentAtMs = performance.now();
     const record: CallRecord = { call, key, sentAtMs, answeredAtMs: null, answer: null };
     this.calls.push(record);
-    if (this.#hanging) return never();
+    if (this.#hanging) return this.#never();
     const loss = this.#takeLoss(call);
-    if (loss === 'request') throw new LostMessageError(call, loss);
+    if (loss === 'request') throw new LostMessageError(loss);
     const answer = await execute();
-    if (this.#hanging) return never();
-    if (loss === 'reply') throw new LostMessageError(call, loss);
+    if (this.#hanging) return this.#never();
+    if (loss === 'reply') throw new LostMessageError(loss);
     record.answeredAtMs = performance.now();
     record.answer = answer;
     return answer;
+  }
+
+  #never(): Promise<never> {
+    return new Promise((_, reject) => {
+      this.#hung.push(reject);
+    });
   }
 
   #takeLoss(call: StoreCall): Loss | null {
     const index = this.#losses.findIndex((order) => order.call === call);
     return index < 0 ? null : (this.#losses.splice(index, 1)[0]?.loss ?? null);
   }
-}
-
-function never(): Promise<never> {
-  return new Promise(() => {});
 }

@@ -58,10 +58,25 @@ export interface StoreHooks<World extends StoreWorld = StoreWorld> {
   readonly processes: Hook<(world: World) => StoreModule>;
 }
 
+/** Forgets which kind of world the hooks of a fixture take: the suite hands them only worlds of its own. */
+export function defineFixture<World extends StoreWorld>(
+  fixture: StoreFixture<World>,
+): StoreFixture {
+  return fixture as unknown as StoreFixture;
+}
+
 export type HookName = keyof StoreHooks;
 
 export const hookNames: readonly HookName[] = ['inspect', 'restart', 'processes'];
 
-export function isApplicable<Action>(hook: Hook<Action>): hook is Exclude<Hook<Action>, NotApplicable> {
-  return typeof hook === 'function';
+/** The reason why a hook cannot apply; `null` when it can. */
+export function whyNot(hook: Hook<unknown>): string | null {
+  const { notApplicable } = hook as Partial<NotApplicable>;
+  return notApplicable ?? null;
+}
+
+/** What the hook does. The suite asks only for hooks that its case has named. */
+export function actionOf<Action extends (world: never) => unknown>(hook: Hook<Action>): Action {
+  if (typeof hook === 'function') return hook;
+  throw new TypeError(`a case uses a hook that it did not name: ${whyNot(hook)}`);
 }

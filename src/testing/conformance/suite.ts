@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import type { Guarantees } from '../../core/store.ts';
-import { type HookName, isApplicable, type StoreFixture } from './fixture.ts';
+import { type HookName, type StoreFixture, whyNot } from './fixture.ts';
 import { Trial, turn } from './trial.ts';
 
 /** What a case needs of a store's guarantees. */
@@ -31,7 +31,7 @@ export interface RunOptions {
 
 const DEFAULT_PATIENCE_MS = 20_000;
 
-export const needs = {
+export const needs: Record<'arrivalOrder' | 'anyCapacity' | 'exclusiveOnly', Need> = {
   arrivalOrder: {
     isMet: (guarantees) => guarantees.order === 'arrival',
     otherwise: 'the store does not promise the order of arrival across processes',
@@ -44,13 +44,16 @@ export const needs = {
     isMet: (guarantees) => guarantees.capacities === 'exclusive',
     otherwise: 'the store does every capacity',
   },
-} as const satisfies Record<string, Need>;
+};
 
 /** Why this case does not apply to that store, in a sentence; `null` when it does. */
-export async function skipReason(one: ConformanceCase, fixture: StoreFixture): Promise<string | null> {
+export async function skipReason(
+  one: ConformanceCase,
+  fixture: StoreFixture,
+): Promise<string | null> {
   for (const name of one.hooks ?? []) {
-    const hook = fixture.hooks[name];
-    if (!isApplicable<unknown>(hook)) return hook.notApplicable;
+    const reason = whyNot(fixture.hooks[name]);
+    if (reason !== null) return reason;
   }
   if (!one.needs?.length) return null;
   const world = await fixture.makeWorld();

@@ -2,11 +2,13 @@
  * One run of one case: a world of its own, the managers, stores and processes that the case opens in it, and their end.
  */
 import assert from 'node:assert/strict';
-import { LockManager, type LockManagerOptions } from '../../core/manager.ts';
+import type { Lease } from '../../core/lease.ts';
+import { LockManager } from '../../core/manager.ts';
+import type { AcquireOptions, LockManagerOptions } from '../../core/options.ts';
 import { type Claim, type Grant, SHARED_CAPACITY, type Waiting } from '../../core/store.ts';
 import { ChildProcess } from './child-process.ts';
 import { FaultyStore } from './faulty-store.ts';
-import { isApplicable, type KeyReport, type StoreFixture, type StoreWorld } from './fixture.ts';
+import { actionOf, type KeyReport, type StoreFixture, type StoreWorld } from './fixture.ts';
 
 /** What stands for a process here: a manager with a store of its own. */
 export interface Participant {
@@ -16,6 +18,13 @@ export interface Participant {
 
 /** Options of a manager, but for the store, which the trial makes. */
 export type ParticipantOptions = Omit<LockManagerOptions, 'store'>;
+
+/** So many of them, one by one. */
+export type Tuple<One, Count extends number, All extends One[] = []> = number extends Count
+  ? One[]
+  : All['length'] extends Count
+    ? All
+    : Tuple<One, Count, [...All, One]>;
 
 /** Long enough that no case sees it expire: only a step that should not have waited for it would. */
 export const LONG_TTL_MS = 120_000;
@@ -28,6 +37,7 @@ export class Trial {
   readonly #fixture: StoreFixture;
   readonly #world: StoreWorld;
   #open: { close(): Promise<unknown> }[] = [];
+  readonly #participants: Participant[] = [];
   #owners = 0;
 
   constructor(fixture: StoreFixture, world: StoreWorld, patienceMs: number) {
@@ -39,13 +49,28 @@ export class Trial {
   /** A manager with a store of its own, as another process would have it. */
   participant(options: ParticipantOptions = {}): Participant {
     const store = new FaultyStore(this.#world.store());
-    const locks = new LockManager({ ttlMs: LONG_TTL_MS, waitMs: this.patienceMs, ...options, store });
-    this.#open.push({ close: () => locks.close({ graceMs: 0 }) });
+    const locks = new LockManager({
+      ttlMs: LONG_TTL_MS,
+      waitMs: this.patienceMs,
+      ...options,
+      store,
+    });
+    // What still hangs would keep the manager from closing.
+    const close = (): Promise<void> => {
+      store.resume();
+      return locks.close();
+    };
+    this.#open.push({ close });
+    this.#participants.push({ locks, store });
     return { locks, store };
   }
 
-  participants(count: number, options: ParticipantOptions = {}): Participant[] {
-    return Array.from({ length: count }, () => this.participant(options));
+  participants<Count extends number>(
+    count: Count,
+    options: ParticipantOptions = {},
+  ): Tuple<Participant, Count> {
+    const made = Array.from({ length: count }, () => this.participant(options));
+    return made as Tuple<Participant, Count>;
   }
 
   /** An open store without a manager, for what is about the contract itself. */
@@ -56,8 +81,9 @@ export class Trial {
     return store;
   }
 
-  stores(count: number): Promise<FaultyStore[]> {
-    return Promise.all(Array.from({ length: count }, () => this.store()));
+  async stores<Count extends number>(count: Count): Promise<Tuple<FaultyStore, Count>> {
+    const made = await Promise.all(Array.from({ length: count }, () => this.store()));
+    return made as Tuple<FaultyStore, Count>;
   }
 
   /** A claim of a new owner: exclusive, patient and long, unless said otherwise. */
@@ -76,40 +102,49 @@ export class Trial {
 
   /** A process of its own with a manager on a store of this world. */
   async spawn(options: ParticipantOptions = {}): Promise<ChildProcess> {
-    const { processes } = this.#fixture.hooks;
-    assert(isApplicable(processes));
+    const storeModule = actionOf(this.#fixture.hooks.processes)(this.#world);
     const managerOptions = { ttlMs: LONG_TTL_MS, waitMs: this.patienceMs, ...options };
-    const child = new ChildProcess(processes(this.#world), managerOptions);
+    const child = new ChildProcess(storeModule, managerOptions);
     this.#open.push({ close: () => child.kill() });
     await this.settles('the start of a process', child.ready);
     return child;
   }
 
-  async inspect(): Promise<readonly KeyReport[]> {
-    const { inspect } = this.#fixture.hooks;
-    assert(isApplicable(inspect));
-    return inspect(this.#world);
+  /** Starts to acquire, and resolves when the claim stands in the engine's queue. The lease comes later. */
+  async queue(
+    { locks, store }: Participant,
+    key: string,
+    options: AcquireOptions = {},
+  ): Promise<{ readonly lease: Promise<Lease> }> {
+    const before = store.answered('waiting', key);
+    const lease = locks.acquire(key, options);
+    // The case may look at it late, or not at all.
+    lease.catch(() => {});
+    await this.until('a claim is queued', () => store.answered('waiting', key) > before);
+    return { lease };
   }
 
-  /** Waits until the engine keeps nothing at all. */
+  async inspect(): Promise<readonly KeyReport[]> {
+    return actionOf(this.#fixture.hooks.inspect)(this.#world);
+  }
+
+  /** Waits until neither the engine nor a manager keeps anything. */
   async leavesNothing(): Promise<void> {
-    let left: readonly KeyReport[] = [];
+    await this.until('no manager keeps anything', () =>
+      this.#participants.every(({ locks }) => locks.usage.keys === 0),
+    );
+    const isEmpty = async (): Promise<boolean> => (await this.inspect()).length === 0;
     try {
-      await this.until('nothing is left in the engine', async () => {
-        left = await this.inspect();
-        return left.length === 0;
-      });
+      await this.until('the engine keeps nothing', isEmpty);
     } catch {
-      assert.deepEqual(left, [], 'the engine keeps what nobody needs any more');
+      assert.deepEqual(await this.inspect(), [], 'the engine keeps what nobody needs any more');
     }
   }
 
   /** Closes everything of this trial and restarts the engine. */
   async restart(): Promise<void> {
-    const { restart } = this.#fixture.hooks;
-    assert(isApplicable(restart));
     await this.#closeAll();
-    await restart(this.#world);
+    await actionOf(this.#fixture.hooks.restart)(this.#world);
   }
 
   /** The first value of the condition that is not false, looked for again and again. */
