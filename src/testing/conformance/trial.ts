@@ -188,7 +188,9 @@ export class Trial {
       assert.equal(outcome.is, 'waiting', `a patient claim is granted or waits: ${outcome.is}`);
       const waitedMs = performance.now() - startedMs;
       assert(waitedMs < this.patienceMs, `waited ${this.patienceMs} ms in vain for '${claim.key}'`);
-      await this.#toldOrTime(store, claim, seen, (outcome as Waiting).lookAgainMs);
+      const { lookAgainMs } = outcome as Waiting;
+      const leftMs = this.patienceMs - waitedMs;
+      await this.#toldOrTime(store, claim, seen, Math.min(lookAgainMs, leftMs));
     }
   }
 
