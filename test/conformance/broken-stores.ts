@@ -206,6 +206,33 @@ export const brokenStores: readonly BrokenStore[] = [
     }),
   },
   {
+    name: 'takes a claim that is made again for a new one',
+    caughtBy: [
+      'claiming what is held returns the same grant',
+      'a claim made again after a lost message is granted once',
+      'a claim queued again after a lost message waits once',
+      'after a lost message of drop and claim again, a plain claim converges',
+    ],
+    methods: (inner) => {
+      let attempts = 0;
+      const owners = new Map<string, string>();
+      const last = <Id extends ClaimId>(id: Id): Id => ({
+        ...id,
+        owner: owners.get(id.owner) ?? id.owner,
+      });
+      const anew = (claim: Claim): Claim => {
+        attempts += 1;
+        owners.set(claim.owner, `${claim.owner}#${attempts}`);
+        return last(claim);
+      };
+      return {
+        claim: (claim) => inner.claim(anew(claim)),
+        renew: (claims) => inner.renew(claims.map(last)),
+        drop: (id, again) => inner.drop(last(id), again && anew(again)),
+      };
+    },
+  },
+  {
     name: 'keeps the first expiry when it is claimed again',
     caughtBy: ['claiming what is held re-arms its expiry'],
     methods: (inner) => {
