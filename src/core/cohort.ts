@@ -279,7 +279,10 @@ export class Cohort {
 
   /** Whether a single attempt would find others of this process before it. */
   #isBusyFor(spec: Spec): boolean {
-    const used = this.#tenancies.filter((tenancy) => tenancy.users.length > 0);
+    // Claims of another capacity make nobody wait: the store refuses, and says why.
+    const used = this.#tenancies.filter(
+      ({ claim, users }) => users.length > 0 && claim.capacity === spec.capacity,
+    );
     const isFull = used.length >= mostClaims(spec.capacity) && !this.#serving(spec);
     return this.#queue.length > 0 || isFull;
   }

@@ -93,23 +93,24 @@ function send(reply: ChildReply): Promise<void> {
   });
 }
 
-process.once('message', async (start: ChildStart) => {
-  const made = (await import(start.store.module)) as Record<
-    string,
-    (options: unknown) => LeaseStore
-  >;
-  const factory = made[start.store.factory];
-  if (!factory) throw new Error(`${start.store.module} does not export ${start.store.factory}`);
-  const store = new FaultyStore(factory(start.store.options));
-  const locks = new LockManager({ ...start.options, store });
+async function start({ store: from, options }: ChildStart): Promise<void> {
+  const made = (await import(from.module)) as Record<string, (options: unknown) => LeaseStore>;
+  const factory = made[from.factory];
+  if (!factory) throw new Error(`${from.module} does not export ${from.factory}`);
+  const store = new FaultyStore(factory(from.options));
+  const locks = new LockManager({ ...options, store });
   const commands = commandsOf(store, locks);
   const orphaned = (): never => process.exit(1);
-  process.on('disconnect', orphaned);
-  process.on('message', async (request: ChildRequest) => {
+  const obey = async (request: ChildRequest): Promise<void> => {
     await send(await answer(commands, request));
     if (request.command !== 'close') return;
     process.off('disconnect', orphaned);
     process.disconnect();
-  });
+  };
+  process.on('disconnect', orphaned);
+  process.on('message', (request: ChildRequest) => void obey(request));
   await send({ id: 'ready' });
-});
+}
+
+// A failure ends the process, and its parent reads the reason from its error output.
+process.once('message', (message: ChildStart) => void start(message));
