@@ -1,0 +1,50 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Installation, install, ROOT, run } from './installed.ts';
+
+/** Pages whose TypeScript samples are whole programs. */
+const PAGES = ['README.md', 'docs/guides/getting-started.md', 'docs/guides/diagnostics.md'];
+const SAMPLE = /^```ts\n(.*?)^```$/gms;
+
+let installation: Installation;
+
+beforeAll(async () => {
+  installation = await install();
+});
+
+afterAll(() => installation?.remove());
+
+test.each(PAGES)('every sample of %s compiles, runs and ends', async (page) => {
+  const folder = join(installation.folder, page.replaceAll(/\W/g, '-'));
+  await mkdir(folder);
+  const text = await readFile(join(ROOT, page), 'utf8');
+  const samples = [...text.matchAll(SAMPLE)].map((match) => match[1] ?? '');
+  expect(samples).not.toEqual([]);
+
+  const names = samples.map((_, index) => `sample${index + 1}`);
+  for (const [index, name] of names.entries()) {
+    await writeFile(join(folder, `${name}.ts`), samples[index] ?? '');
+  }
+  await writeFile(
+    join(folder, 'tsconfig.json'),
+    JSON.stringify({
+      compilerOptions: {
+        target: 'ES2022',
+        module: 'NodeNext',
+        strict: true,
+        types: ['node'],
+        typeRoots: ['../node_modules/@types'],
+      },
+    }),
+  );
+  await run(join(ROOT, 'node_modules/.bin/tsc'), ['-p', folder]).catch(showOutput);
+  for (const name of names) {
+    await run(process.execPath, [join(folder, `${name}.js`)], { cwd: folder, timeout: 30_000 });
+  }
+});
+
+/** The compiler writes its complaints to the standard output. */
+function showOutput(error: Error & { stdout?: string }): never {
+  throw new Error(error.stdout ?? error.message, { cause: error });
+}
