@@ -22,7 +22,9 @@ function usage(): string {
 
 function printReport(report: Report): void {
   const { rows, checks, notes } = report;
-  console.log(`${report.workload}   Node ${process.version}, ${platform()} ${arch()}, ${processors()}\n`);
+  console.log(
+    `${report.workload}   Node ${process.version}, ${platform()} ${arch()}, ${processors()}\n`,
+  );
   if (rows.length > 0) console.table(Object.fromEntries(rows.map(readable)));
   for (const check of checks) {
     const verdict = check.met ? 'met   ' : 'MISSED';

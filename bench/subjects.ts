@@ -1,4 +1,4 @@
-import { type AcquireOptions, LockManager, type LeaseStore } from 'leasehold';
+import { type AcquireOptions, type LeaseStore, LockManager } from 'leasehold';
 import type { Subject } from './measure.ts';
 
 /** Acquire and release of one key, again and again, by one task. */

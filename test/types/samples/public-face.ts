@@ -37,8 +37,8 @@ export async function results(): Promise<void> {
   const one: Lease = await locks.acquire('a');
   await one.release();
   const set: LeaseSet = await locks.acquire(['a', 'b']);
-  const member: Lease = set.get('a');
-  use(member.key, set.keys.length);
+  const member: Lease | undefined = set.get('a');
+  use(member?.key, set.keys.length);
   const maybe: Lease | null = await locks.tryAcquire('a');
   const maybeSet: LeaseSet | null = await locks.tryAcquire(['a', 'b']);
   const length: number = await locks.withLock('a', async (lease) => lease.key.length);
