@@ -10,6 +10,7 @@ export interface Order {
   readonly folder: string;
   readonly tasks: number;
   readonly durationMs: number;
+  readonly fairness: { readonly maxPasses: number; readonly maxPassMs: number };
 }
 
 export interface Tally {
@@ -37,7 +38,8 @@ const GRANTS_PER_EPOCH = 4096n;
 
 async function main(): Promise<void> {
   const [order] = (await once(process, 'message')) as [Order];
-  const locks = new LockManager({ store: embedded({ path: join(order.folder, 'locks') }) });
+  const store = embedded({ path: join(order.folder, 'locks') });
+  const locks = new LockManager({ store, fairness: order.fairness });
   const database = open<Value>({ path: join(order.folder, 'data'), noSync: true });
   await locks.withLock('warm-up', async () => {});
   process.send?.('ready');
