@@ -1,0 +1,198 @@
+/**
+ * The caller's side of the engine's thread: sends the calls of one turn together, and gives up on what is not answered
+ * in time. It never waits for another process, so that the caller's event loop never does.
+ */
+import { Worker } from 'node:worker_threads';
+import type { StoreEvent } from '../core/store.ts';
+import { guardExit, unguardExit } from './exit-guard.ts';
+import type { Answer, Call, EngineData, FromEngine, ToEngine } from './protocol.ts';
+
+/** Other processes get in between two transactions: none makes more calls, or renewals, than this. */
+const CALLS_A_TRANSACTION = 500;
+/** Calls that the engine has not answered, those that were given up on included. */
+const MAX_UNANSWERED_CALLS = 200_000;
+/** How long `close` waits for an engine that another process holds up; it closes by itself when that goes on. */
+const CLOSE_TIMEOUT_MS = 2_000;
+
+/** Calls that are sent together, and answered together. */
+interface Flight {
+  readonly calls: Call[];
+  readonly settle: { resolve(answer: Answer): void; reject(error: Error): void }[];
+  weight: number;
+  timer?: NodeJS.Timeout;
+}
+
+/** What makes the process wait for the thread: an open that is under way, and calls that are. */
+type Reason = object;
+
+export class EngineClient {
+  readonly #worker: Worker;
+  readonly #on: (event: StoreEvent) => void;
+  readonly #timeoutMs: number;
+  readonly #flights = new Map<number, Flight>();
+  readonly #reasons = new Set<Reason>();
+  readonly #ended: Promise<void>;
+  #opening: { resolve(): void; reject(error: Error): void } | null = null;
+  #boarding: Flight | null = null;
+  #lastId = 0;
+  #unanswered = 0;
+  /** Why the thread takes no calls any more. */
+  #over: Error | null = null;
+
+  constructor(path: string, timeoutMs: number, on: (event: StoreEvent) => void) {
+    this.#on = on;
+    this.#timeoutMs = timeoutMs;
+    const guard = guardExit();
+    const workerData: EngineData = { path, guard };
+    // As it is called once it is compiled: specifiers in text are not rewritten.
+    this.#worker = new Worker(new URL('./engine-thread.js', import.meta.url), {
+      name: 'leasehold',
+      workerData,
+      execArgv: [],
+    });
+    this.#worker.unref();
+    this.#worker.on('message', (message: FromEngine) => this.#receive(message));
+    this.#worker.on('error', (error) => this.#end(error));
+    this.#ended = new Promise((resolve) => {
+      this.#worker.on('exit', () => {
+        unguardExit(guard);
+        this.#end(new Error('the thread of the embedded store has ended'));
+        resolve();
+      });
+    });
+  }
+
+  /** Resolves when the folder is open; called once. */
+  async open(timeoutMs: number): Promise<void> {
+    const reason = {};
+    this.#wait(reason);
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        this.#opening = { resolve, reject };
+        const late = new Error(
+          `the embedded store did not open in ${timeoutMs} ms; is a process that uses it stopped?`,
+        );
+        timer = setTimeout(() => reject(late), timeoutMs);
+      });
+    } finally {
+      clearTimeout(timer);
+      this.#waitNoMore(reason);
+    }
+  }
+
+  /** Rejects when the outcome is unknown: the call may be done or not, or yet be done. */
+  call(call: Call): Promise<Answer> {
+    if (this.#over) return Promise.reject(this.#over);
+    const weight = call.is === 'renew' ? call.claims.length : 1;
+    if (this.#unanswered + weight > MAX_UNANSWERED_CALLS) {
+      return Promise.reject(new Error(`more than ${MAX_UNANSWERED_CALLS} calls are unanswered`));
+    }
+    this.#unanswered += weight;
+    const flight = this.#boarding ?? this.#board();
+    flight.weight += weight;
+    const answer = new Promise<Answer>((resolve, reject) => {
+      flight.calls.push(call);
+      flight.settle.push({ resolve, reject });
+    });
+    if (flight.weight >= CALLS_A_TRANSACTION) this.#send(flight);
+    return answer;
+  }
+
+  /** Resolves when nothing is left open, or when the thread does not end in time; then it ends later, by itself. */
+  async close(): Promise<void> {
+    this.#over ??= new Error('the embedded store is closed');
+    if (this.#boarding) this.#send(this.#boarding);
+    this.#post({ is: 'close' });
+    const reason = {};
+    this.#wait(reason);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
+    });
+    await Promise.race([this.#ended, late]);
+    clearTimeout(timer);
+    this.#waitNoMore(reason);
+  }
+
+  #board(): Flight {
+    const flight: Flight = { calls: [], settle: [], weight: 0 };
+    this.#boarding = flight;
+    queueMicrotask(() => {
+      if (this.#boarding === flight) this.#send(flight);
+    });
+    return flight;
+  }
+
+  #send(flight: Flight): void {
+    this.#boarding = null;
+    this.#lastId += 1;
+    const id = this.#lastId;
+    this.#flights.set(id, flight);
+    this.#wait(flight);
+    flight.timer = setTimeout(() => {
+      const error = new Error(`no answer from the engine in ${this.#timeoutMs} ms`);
+      this.#settle(flight, ({ reject }) => reject(error));
+    }, this.#timeoutMs);
+    this.#post({ is: 'batch', id, calls: flight.calls });
+  }
+
+  #receive(message: FromEngine): void {
+    switch (message.is) {
+      case 'opened':
+        this.#opening?.resolve();
+        break;
+      case 'failed':
+        this.#end(message.error);
+        break;
+      case 'event':
+        this.#on(message.event);
+        break;
+      case 'answers': {
+        const { id, answers } = message;
+        this.#settle(this.#land(id), ({ resolve }, index) => resolve(answers[index] as Answer));
+        break;
+      }
+      case 'error':
+        this.#settle(this.#land(message.id), ({ reject }) => reject(message.error));
+        break;
+    }
+  }
+
+  #land(id: number): Flight {
+    const flight = this.#flights.get(id) as Flight;
+    this.#flights.delete(id);
+    this.#unanswered -= flight.weight;
+    return flight;
+  }
+
+  /** The first time counts: an answer that comes after its time-out changes nothing. */
+  #settle(flight: Flight, how: (call: Flight['settle'][number], index: number) => void): void {
+    clearTimeout(flight.timer);
+    for (const [index, call] of flight.settle.entries()) how(call, index);
+    flight.settle.length = 0;
+    this.#waitNoMore(flight);
+  }
+
+  #end(error: Error): void {
+    this.#over ??= error;
+    this.#opening?.reject(error);
+    for (const flight of this.#flights.values())
+      this.#settle(flight, ({ reject }) => reject(error));
+    this.#flights.clear();
+  }
+
+  #post(message: ToEngine): void {
+    this.#worker.postMessage(message);
+  }
+
+  #wait(reason: Reason): void {
+    if (this.#reasons.size === 0) this.#worker.ref();
+    this.#reasons.add(reason);
+  }
+
+  #waitNoMore(reason: Reason): void {
+    this.#reasons.delete(reason);
+    if (this.#reasons.size === 0) this.#worker.unref();
+  }
+}
