@@ -14,10 +14,15 @@ const MAX_UNANSWERED_CALLS = 200_000;
 /** How long `close` waits for an engine that another process holds up; it closes by itself when that goes on. */
 const CLOSE_TIMEOUT_MS = 2_000;
 
+interface Settle<T> {
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: Error) => void;
+}
+
 /** Calls that are sent together, and answered together. */
 interface Flight {
   readonly calls: Call[];
-  readonly settle: { resolve(answer: Answer): void; reject(error: Error): void }[];
+  readonly settle: Settle<Answer>[];
   weight: number;
   timer?: NodeJS.Timeout;
 }
@@ -32,7 +37,7 @@ export class EngineClient {
   readonly #flights = new Map<number, Flight>();
   readonly #reasons = new Set<Reason>();
   readonly #ended: Promise<void>;
-  #opening: { resolve(): void; reject(error: Error): void } | null = null;
+  #opening: Settle<void> | null = null;
   #boarding: Flight | null = null;
   #lastId = 0;
   #unanswered = 0;
@@ -167,7 +172,7 @@ export class EngineClient {
   }
 
   /** The first time counts: an answer that comes after its time-out changes nothing. */
-  #settle(flight: Flight, how: (call: Flight['settle'][number], index: number) => void): void {
+  #settle(flight: Flight, how: (call: Settle<Answer>, index: number) => void): void {
     clearTimeout(flight.timer);
     for (const [index, call] of flight.settle.entries()) how(call, index);
     flight.settle.length = 0;

@@ -47,16 +47,16 @@ async function start(): Promise<void> {
     isListening: (channel) => peers.isListening(channel),
   });
   await peers.listen();
-  parentPort?.on('message', async (message: ToEngine) => {
-    if (message.is === 'batch') {
-      answer(engine, peers, message);
-      return;
-    }
+  const close = async (): Promise<void> => {
     await peers.close();
     await engine.close();
     parentPort?.close();
+  };
+  parentPort?.on('message', (message: ToEngine) => {
+    if (message.is === 'batch') answer(engine, peers, message);
+    else void close();
   });
   post({ is: 'opened' });
 }
 
-start().catch((error) => post({ is: 'failed', error: asError(error) }));
+start().catch((error: unknown) => post({ is: 'failed', error: asError(error) }));
