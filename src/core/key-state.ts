@@ -70,9 +70,15 @@ export function isEmpty(state: KeyState): boolean {
 }
 
 export function claimKey(state: KeyState, claim: Claim, context: StepContext): ClaimOutcome {
+  if (claim.units > claim.capacity) {
+    const detail = `${claim.units} units are more than a capacity of ${claim.capacity}`;
+    return { is: 'refused', reason: 'unsupported', detail };
+  }
   const held = liveHolder(state, claim, context);
   if (held) {
     held.expiresAtMs = Math.max(held.expiresAtMs, context.nowMs + held.ttlMs);
+    prune(state, claim, context);
+    drain(state, claim, context);
     return granted(state, claim, held);
   }
   prune(state, claim, context);
@@ -87,12 +93,7 @@ export function claimKey(state: KeyState, claim: Claim, context: StepContext): C
   const holder = liveHolder(state, claim, context);
   if (holder) return granted(state, claim, holder);
 
-  for (const other of state.holders) {
-    // Whoever was granted in this very step was told with the grant.
-    if (other.channel !== context.channel && other.epoch <= before) {
-      context.tell(other.channel, { is: 'wanted', key: claim.key });
-    }
-  }
+  tellHolders(state, claim.key, before, context);
   const owner = state.holders[0]?.owner ?? null;
   const ahead = state.waiters.indexOf(waiter);
   if (!claim.wait) {
@@ -101,7 +102,7 @@ export function claimKey(state: KeyState, claim: Claim, context: StepContext): C
   }
   return {
     is: 'waiting',
-    lookAgainMs: lookAgainMs(state, claim.ttlMs, ahead, context.nowMs),
+    lookAgainMs: lookAgainMs(state, waiter, context),
     ahead,
     holder: owner,
     epoch: BigInt(context.lastEpoch()),
@@ -207,12 +208,23 @@ function refuseCapacity(state: KeyState, claim: Claim): ClaimOutcome {
   return { is: 'refused', reason: 'capacity-differs', detail };
 }
 
-/** Only the head looks at the moment of expiry, so that one waiter asks and not all of them. */
-function lookAgainMs(state: KeyState, ttlMs: number, ahead: number, nowMs: number): number {
-  const heartbeatMs = ttlMs * HEARTBEAT_SHARE;
-  if (ahead > 0) return heartbeatMs;
+/** Tells each other process once that its key is wanted. Who was granted in this very step learns it with the grant. */
+function tellHolders(state: KeyState, key: string, before: number, context: StepContext): void {
+  const channels = new Set<string>();
+  for (const { channel, epoch } of state.holders) if (epoch <= before) channels.add(channel);
+  channels.delete(context.channel);
+  for (const channel of channels) context.tell(channel, { is: 'wanted', key });
+}
+
+/** Only the first waiter that listens looks at the moment of expiry, so that one asks and not all of them. */
+function lookAgainMs(state: KeyState, waiter: Waiter, context: StepContext): number {
+  const heartbeatMs = waiter.ttlMs * HEARTBEAT_SHARE;
+  const first = state.waiters.find(
+    (other) => other === waiter || context.isListening(other.channel),
+  );
+  if (first !== waiter) return heartbeatMs;
   const expiresAtMs = Math.min(...state.holders.map((holder) => holder.expiresAtMs));
-  return Math.max(1, Math.min(heartbeatMs, expiresAtMs - nowMs + 1));
+  return Math.max(1, Math.min(heartbeatMs, expiresAtMs - context.nowMs + 1));
 }
 
 function fits(state: KeyState, waiter: Waiter): boolean {
