@@ -168,9 +168,10 @@ test('whoever claims again in time keeps its place, and so does one that is late
     world.claim('c1');
   }
   expect(world.waiters).toEqual(['b1', 'c1']);
+  world.claim('d1', { ttlMs: 100 * TTL_MS });
   world.nowMs += 2 * TTL_MS;
   expect(world.claim('b1')).toMatchObject({ is: 'waiting', ahead: 0 });
-  expect(world.waiters).toEqual(['b1']);
+  expect(world.waiters).toEqual(['b1', 'd1']);
 });
 
 describe('claims', () => {
