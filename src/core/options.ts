@@ -71,7 +71,7 @@ export interface CloseOptions {
 /** The longest delay that a Node.js timer can take. */
 export const MAX_DELAY_MS = 2_147_483_647;
 /** UTF-16 code units of a key. */
-const MAX_KEY_LENGTH = 512;
+export const MAX_KEY_LENGTH = 512;
 /** Keys of one acquire. */
 const MAX_KEYS = 256;
 

@@ -2,7 +2,7 @@
  * The store for the processes of one machine: the store contract, on an engine that runs on a thread of its own.
  */
 import { InvalidArgumentError } from '../core/errors.ts';
-import { LIMITS } from '../core/options.ts';
+import { MAX_DELAY_MS } from '../core/options.ts';
 import type {
   Claim,
   ClaimId,
@@ -132,8 +132,8 @@ export class EmbeddedStore implements LeaseStore {
 
 function readMs(name: string, value: number | undefined, fallback: number): number {
   if (value === undefined) return fallback;
-  if (Number.isInteger(value) && value >= 1 && value <= LIMITS.maxDelayMs) return value;
+  if (Number.isInteger(value) && value >= 1 && value <= MAX_DELAY_MS) return value;
   throw new InvalidArgumentError(
-    `${name} is a whole number from 1 to ${LIMITS.maxDelayMs}, not ${String(value)}`,
+    `${name} is a whole number from 1 to ${MAX_DELAY_MS}, not ${String(value)}`,
   );
 }

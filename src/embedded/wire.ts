@@ -2,7 +2,7 @@
  * Events on a socket: one line of JSON each. Nothing that arrives is trusted: a line that is too long, or is not exactly
  * an event, ends its connection.
  */
-import { LIMITS } from '../core/options.ts';
+import { MAX_KEY_LENGTH } from '../core/options.ts';
 import type { StoreEvent } from '../core/store.ts';
 
 /** Characters of a line: a key and an owner value at their longest, all of it escaped, fit in. */
@@ -26,7 +26,7 @@ export function decodeEvent(line: string): StoreEvent | null {
   }
   if (typeof value !== 'object' || value === null) return null;
   const { is, key, owner, epoch, wanted } = value as Record<string, unknown>;
-  if (!isText(key, LIMITS.keyLength)) return null;
+  if (!isText(key, MAX_KEY_LENGTH)) return null;
   if (is === 'wanted') return { is, key };
   if (is !== 'granted' || !isText(owner, MAX_OWNER_LENGTH)) return null;
   if (typeof epoch !== 'string' || !EPOCH.test(epoch) || typeof wanted !== 'boolean') return null;
