@@ -129,26 +129,21 @@ export class Cohort {
     if (index !== -1) this.#tenancies.splice(index, 1);
   }
 
-  refused(tenancy: Tenancy, outcome: ClaimOutcome & { is: 'refused' | 'taken' }): void {
-    if (outcome.is === 'taken') {
-      this.#failed(tenancy, this.#busy(tenancy.spec, outcome.holder, null), false);
-    } else {
-      const { reason, detail } = outcome;
-      this.#failed(tenancy, new ClaimRefusedError(this.key, reason, detail), true);
-    }
-  }
-
-  /** A single attempt was not answered. */
-  unanswered(tenancy: Tenancy, cause: unknown): void {
-    this.#failed(tenancy, this.#unavailable(cause), false);
-  }
-
-  /** A claim came to nothing. A caller that tries only once is told so; others claim again, unless that is useless. */
-  #failed(tenancy: Tenancy, reason: Error, isUseless: boolean): void {
+  /**
+   * A claim came to nothing; without an outcome, it was not answered. Who tries only once is told so, and who is refused;
+   * others claim again.
+   */
+  failed(tenancy: Tenancy, outcome?: Extract<ClaimOutcome, { is: 'refused' | 'taken' }>): void {
     this.forget(tenancy);
     const request = this.#queue.find(({ spec }) => sameClaim(spec, tenancy.spec));
-    if (request && (isUseless || isOnce(request.spec))) this.#giveUp(request, reason);
-    else this.advance();
+    if (request && outcome?.is === 'refused') {
+      this.#giveUp(request, new ClaimRefusedError(this.key, outcome.reason, outcome.detail));
+    } else if (request && isOnce(request.spec)) {
+      const busy = outcome && this.#busy(request.spec, outcome.holder, null);
+      this.#giveUp(request, busy ?? this.#unavailable(tenancy));
+    } else {
+      this.advance();
+    }
   }
 
   // --- The one place that decides ------------------------------------------------------------------------------------
@@ -256,9 +251,9 @@ export class Cohort {
     const { spec } = request;
     const ahead = this.#queue.indexOf(request);
     const claiming = this.#tenancies.find((tenancy) => tenancy.phase === 'claiming');
-    const { waiting, failure } = claiming ?? {};
+    const waiting = claiming?.waiting;
     let reason: Error = this.#busy(spec, this.runtime.identity, ahead);
-    if (claiming && (failure || !waiting)) reason = this.#unavailable(failure?.cause);
+    if (claiming?.failure || (claiming && !waiting)) reason = this.#unavailable(claiming);
     else if (waiting) {
       reason = this.#busy(
         spec,
@@ -273,8 +268,8 @@ export class Cohort {
     return new AcquireTimeoutError(this.key, spec.waitMs, holder && nameOf(holder), ahead);
   }
 
-  #unavailable(cause: unknown): StoreUnavailableError {
-    return new StoreUnavailableError(this.runtime.store.name, this.key, cause);
+  #unavailable({ failure }: Tenancy): StoreUnavailableError {
+    return new StoreUnavailableError(this.runtime.store.name, this.key, failure?.cause);
   }
 
   /** Whether a single attempt would find others of this process before it. */

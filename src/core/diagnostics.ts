@@ -29,7 +29,7 @@ export interface ReleasedMessage {
 export interface LostMessage {
   readonly key: string;
   readonly token: bigint;
-  readonly reason: Exclude<LossReason, 'released'>;
+  readonly reason: LossReason;
 }
 
 export interface StoreErrorMessage {

@@ -84,7 +84,7 @@ export class LocalLease implements Lease {
     if (!this.#controller) {
       this.#controller = new AbortController();
       this.#checkedEnd();
-      this.abortIfLost();
+      this.#abortIfLost();
     }
     return this.#controller.signal;
   }
@@ -101,6 +101,9 @@ export class LocalLease implements Lease {
   release(): Promise<void> {
     if (!this.#end) {
       this.#finish('released');
+      if (diagnostics.released.hasSubscribers) {
+        diagnostics.released.publish({ key: this.key, token: this.token });
+      }
       this.#release = this.#tenancy.userLeft(this) ?? DONE;
     }
     return this.#release;
@@ -112,19 +115,23 @@ export class LocalLease implements Lease {
 
   limitHold(maxHoldMs: number): void {
     const tooLong = (): void => {
-      this.lose('held-too-long');
       void this.#tenancy.userLeft(this);
-      this.abortIfLost();
+      this.lose('held-too-long');
     };
     this.#holdTimer = this.#tenancy.clock.setTimer(tooLong, maxHoldMs, false);
   }
 
-  /** Marks the loss. The signal aborts in a step of its own, since listeners run at once and may call anything. */
+  /** Comes last in whatever ends the lease: listeners of the signal run at once, and may call anything. */
   lose(reason: LossReason): void {
-    if (!this.#end) this.#finish(reason);
+    if (this.#end) return;
+    this.#finish(reason);
+    if (diagnostics.lost.hasSubscribers) {
+      diagnostics.lost.publish({ key: this.key, token: this.token, reason });
+    }
+    this.#abortIfLost();
   }
 
-  abortIfLost(): void {
+  #abortIfLost(): void {
     if (!this.#end || this.#end === 'released') return;
     this.#controller?.abort(new LeaseLostError(this.key, this.#end));
   }
@@ -138,13 +145,6 @@ export class LocalLease implements Lease {
   #finish(reason: LossReason): void {
     this.#end = reason;
     this.#tenancy.clock.clearTimer(this.#holdTimer);
-    const { key } = this;
-    if (reason !== 'released') {
-      if (diagnostics.lost.hasSubscribers)
-        diagnostics.lost.publish({ key, token: this.token, reason });
-    } else if (diagnostics.released.hasSubscribers) {
-      diagnostics.released.publish({ key, token: this.token });
-    }
   }
 }
 

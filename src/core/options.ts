@@ -108,9 +108,6 @@ export interface Spec {
   readonly maxHoldMs: number;
 }
 
-const EXCLUSIVE = { units: SHARED_CAPACITY, capacity: SHARED_CAPACITY };
-const SHARED = { units: 1, capacity: SHARED_CAPACITY };
-
 /** Two specs that one remote lease can serve. */
 export function sameClaim(a: Spec, b: Spec): boolean {
   return a.units === b.units && a.capacity === b.capacity && a.ttlMs === b.ttlMs;
@@ -118,32 +115,25 @@ export function sameClaim(a: Spec, b: Spec): boolean {
 
 /** The base is what a manager's own options say; without it, the defaults count. */
 export function readSpec(options: AcquireOptions, base?: Spec): Spec {
-  if (typeof options !== 'object' || !options)
-    throw new InvalidArgumentError('options are an object');
   const { mode, limit } = options;
-  let units = base ?? EXCLUSIVE;
-  if (mode === 'shared') units = SHARED;
-  else if (mode !== undefined && mode !== 'exclusive') {
-    throw new InvalidArgumentError("mode is 'exclusive' or 'shared'");
+  const isPermit = limit !== undefined;
+  if (mode !== undefined && (isPermit || (mode !== 'shared' && mode !== 'exclusive'))) {
+    throw new InvalidArgumentError("mode is 'exclusive' or 'shared', and has no limit beside it");
   }
-  if (limit !== undefined) {
-    if (mode) throw new InvalidArgumentError('give mode or limit, not both: a permit has no mode');
-    units = { ...units, units: 1, capacity: readNumber(options, 'limit') };
-  }
+  const read = (name: NumberName): number => readNumber(options, name, base);
   return {
-    units: units.units,
-    capacity: units.capacity,
-    ttlMs: readNumber(options, 'ttlMs', base),
-    waitMs: readNumber(options, 'waitMs', base),
-    retainMs: readNumber(options, 'retainMs', base),
-    maxHoldMs: readNumber(options, 'maxHoldMs', base),
+    units: isPermit || mode === 'shared' ? 1 : SHARED_CAPACITY,
+    capacity: isPermit ? read('limit') : SHARED_CAPACITY,
+    ttlMs: read('ttlMs'),
+    waitMs: read('waitMs'),
+    retainMs: read('retainMs'),
+    maxHoldMs: read('maxHoldMs'),
   };
 }
 
 export function readNumber(options: Numbers, name: NumberName, base?: Numbers): number {
   const [fallback, min, max] = NUMBERS[name];
-  const value = options[name];
-  if (value === undefined) return base?.[name] ?? fallback;
+  const value = options[name] ?? base?.[name] ?? fallback;
   if (Number.isInteger(value) && value >= min && value <= max) return value;
   const given = typeof value === 'number' ? value : typeof value;
   throw new InvalidArgumentError(`${name} is a whole number from ${min} to ${max}, not ${given}`);

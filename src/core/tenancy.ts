@@ -76,17 +76,16 @@ export class Tenancy {
       const sinceSent = stopwatch(this.clock);
       this.#sinceAnswered ??= sinceSent;
       this.#isKicked = false;
-      let outcome: ClaimOutcome | null | undefined;
+      let delayMs: number;
       try {
-        outcome = await (attempt?.() ?? this.#runtime.call('claim', (s) => s.claim(this.claim)));
+        const claimed = attempt?.() ?? this.#runtime.call('claim', (s) => s.claim(this.claim));
+        delayMs = this.#answered(await claimed, sinceSent);
         failures = 0;
-        this.failure = undefined;
       } catch (cause) {
+        delayMs = this.#notAnswered(cause, failures);
         failures += 1;
-        this.failure = { cause };
       }
       attempt = undefined;
-      const delayMs = this.#answered(outcome, sinceSent, failures);
       if (delayMs > 0 && !this.#isKicked) await this.#pause(delayMs);
     }
     this.#runtime.unsettled -= 1;
@@ -100,11 +99,8 @@ export class Tenancy {
   }
 
   /** How long to wait until the next attempt, in milliseconds, if it still claims then. */
-  #answered(
-    outcome: ClaimOutcome | null | undefined,
-    sinceSent: Stopwatch,
-    failures: number,
-  ): number {
+  #answered(outcome: ClaimOutcome | null, sinceSent: Stopwatch): number {
+    this.failure = undefined;
     if (this.phase === 'ended') {
       // Whatever this attempt did came after the drop, or may have.
       this.drop();
@@ -112,7 +108,7 @@ export class Tenancy {
       this.#overtaken(outcome, sinceSent);
     } else if (outcome?.is === 'granted') {
       if (!this.#hold(outcome.epoch, outcome.ttlMs, outcome.wanted, sinceSent)) {
-        return this.#retryMs(new Error('the answer came when the lease had already run out'), 1);
+        throw new Error('the answer came when the lease had already run out');
       }
     } else if (outcome?.is === 'waiting') {
       this.#sinceAnswered = sinceSent;
@@ -120,27 +116,30 @@ export class Tenancy {
       return Math.max(1, Math.min(outcome.lookAgainMs, this.#ttlMs * RENEW_SHARE));
     } else if (outcome) {
       this.phase = 'ended';
-      this.#cohort.refused(this, outcome);
-    } else if (failures > 0) {
-      return this.#retryMs(this.failure?.cause, failures);
+      this.#cohort.failed(this, outcome);
     }
     // Nothing was claimed, since the lease that was to be swapped had ended by itself: claim plainly, now.
     return 0;
   }
 
   /** A grant event was here before this answer. */
-  #overtaken(outcome: ClaimOutcome | null | undefined, sinceSent: Stopwatch): void {
+  #overtaken(outcome: ClaimOutcome | null, sinceSent: Stopwatch): void {
     if (outcome?.is !== 'granted' && outcome?.is !== 'waiting') return;
     if (outcome.is === 'granted' && outcome.epoch === this.epoch) this.#confirm(sinceSent);
     // Older answers say nothing about now. At or above the epoch that is held, they say that it has ended.
     else if (outcome.epoch >= this.epoch) this.lose('taken-away');
   }
 
-  #retryMs(cause: unknown, failures: number): number {
+  #notAnswered(cause: unknown, failures: number): number {
+    const { phase } = this;
+    if (phase === 'held') return 0;
     this.failure = { cause };
-    if (this.claim.wait) return this.#runtime.retryMs(failures - 1, this.claim.ttlMs);
+    if (phase === 'claiming' && this.claim.wait) {
+      return this.#runtime.retryMs(failures, this.claim.ttlMs);
+    }
+    // Done or not done: nobody needs it any more.
     this.drop();
-    this.#cohort.unanswered(this, cause);
+    if (phase === 'claiming') this.#cohort.failed(this);
     return 0;
   }
 
@@ -228,10 +227,9 @@ export class Tenancy {
     if (this.phase !== 'held') return;
     const users = this.users.splice(0);
     this.drop();
-    for (const lease of users) lease.lose(reason);
     this.#cohort.forget(this);
     this.#cohort.advance();
-    for (const lease of users) lease.abortIfLost();
+    for (const lease of users) lease.lose(reason);
   }
 
   // --- Use inside the process ----------------------------------------------------------------------------------------
