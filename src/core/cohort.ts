@@ -139,8 +139,11 @@ export class Cohort {
     if (request && outcome?.is === 'refused') {
       this.#giveUp(request, new ClaimRefusedError(this.key, outcome.reason, outcome.detail));
     } else if (request && isOnce(request.spec)) {
-      const busy = outcome && this.#busy(request.spec, outcome.holder, null);
-      this.#giveUp(request, busy ?? this.#unavailable(tenancy));
+      const isTaken = outcome?.is === 'taken';
+      this.#giveUp(
+        request,
+        isTaken ? this.#busy(request.spec, outcome.holder, null) : this.#unavailable(tenancy),
+      );
     } else {
       this.advance();
     }

@@ -44,7 +44,6 @@ export class Tenancy {
   /** Since before the sending of the request by which the store last confirmed the lease. */
   #sinceConfirmed: Stopwatch = () => Infinity;
   #grantedAtMs = 0;
-  #sinceWanted: Stopwatch = this.#sinceConfirmed;
   #isWanted = false;
   #ttlMs: number;
   #grants = 0;
@@ -211,15 +210,12 @@ export class Tenancy {
     if (outcome?.is === 'lost') this.lose('taken-away');
     if (outcome?.is !== 'held' || this.phase !== 'held') return;
     this.#confirm(sinceSent);
-    // An answer that is older than a waiter's message does not know of that waiter.
-    if (this.#sinceWanted() > sinceSent()) this.#isWanted = false;
     if (outcome.wanted) this.onWanted();
   }
 
-  /** Another process waits for the key. */
+  /** Another process waits for the key, or did: whoever gave up costs this process one swap too many. */
   onWanted(): void {
     this.#isWanted = true;
-    this.#sinceWanted = stopwatch(this.clock);
     this.#cohort.advance();
   }
 
