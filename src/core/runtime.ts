@@ -49,13 +49,13 @@ export class Runtime {
     return this.identity + this.#owners.toString(36);
   }
 
-  /** Makes one attempt, after the store is open. */
+  /** Makes one attempt, after the store is open; a store that is still being opened can be closed. */
   async call<Answer>(
     operation: diagnostics.StoreErrorMessage['operation'],
     attempt: (store: LeaseStore) => Promise<Answer>,
   ): Promise<Answer> {
     try {
-      if (!this.#isOpen) await this.#open();
+      if (!this.#isOpen && operation !== 'close') await this.#open();
       return await attempt(this.store);
     } catch (cause) {
       if (diagnostics.storeError.hasSubscribers) {

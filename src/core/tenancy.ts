@@ -174,7 +174,8 @@ export class Tenancy {
     this.#sinceConfirmed = sinceSent;
     this.#stopTimer();
     this.epoch = epoch;
-    this.#isWanted = wanted;
+    // A waiter's message may have overtaken the grant.
+    this.#isWanted ||= wanted;
     this.#grantedAtMs = this.clock.monotonicMs();
     this.#runtime.renewal.add(this, ttlMs * RENEW_SHARE - passedMs);
     this.#cohort.advance();
