@@ -139,7 +139,12 @@ export class EngineClient {
       const error = new Error(`no answer from the engine in ${this.#timeoutMs} ms`);
       this.#settle(flight, ({ reject }) => reject(error));
     }, this.#timeoutMs);
-    this.#post({ is: 'batch', id, calls: flight.calls });
+    try {
+      this.#post({ is: 'batch', id, calls: flight.calls });
+    } catch (error) {
+      // A claim that is not plain data: a caller's mistake must not end the process.
+      this.#settle(this.#land(id), ({ reject }) => reject(error as Error));
+    }
   }
 
   #receive(message: FromEngine): void {
