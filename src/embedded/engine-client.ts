@@ -55,7 +55,6 @@ export class EngineClient {
       workerData,
       execArgv: [],
     });
-    this.#worker.unref();
     this.#worker.on('message', (message: FromEngine) => this.#receive(message));
     this.#worker.on('error', (error) => this.#end(error));
     this.#ended = new Promise((resolve) => {

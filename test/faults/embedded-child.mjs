@@ -72,8 +72,8 @@ async function exitBusy() {
   const owner = `${process.pid}`;
   const claim = (n) => ({ key: `k${n}`, owner, units: 1, capacity: 1, ttlMs: 100, wait: false });
   const claims = Array.from({ length: 499 }, (_, n) => claim(n));
-  for (let n = 0; n < 40; n += 1) void Promise.all(claims.map((one) => store.claim(one)));
-  await store.claim(claim('last'));
+  const [first] = Array.from({ length: 40 }, () => claims.map((one) => store.claim(one)));
+  await Promise.all(first);
   say('busy');
   await new Promise((resolve) => setTimeout(resolve, Number(option)));
   process.exit(7);
