@@ -6,7 +6,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ConformanceCase } from '../suite.ts';
-import { LONG_TTL_MS, type Trial } from '../trial.ts';
+import { delay, LONG_TTL_MS, type Trial } from '../trial.ts';
 
 const KEY = 'contribution:42';
 /** Long enough that a process started and stopped on a busy machine is in the middle of it. */
@@ -79,8 +79,9 @@ async function killedInTheMiddle(trial: Trial): Promise<void> {
       const child = await trial.spawn({ ttlMs: 500 });
       void child.call('increment', `${KEY}:${round}`, file, task);
       void child.call('increment', KEY, file, task);
-      const { lease } = { lease: locks.acquire(KEY) };
-      await (await trial.settles('a lease between those of a busy process', lease)).release();
+      const between = locks.acquire(KEY);
+      await (await trial.settles('a lease between those of a busy process', between)).release();
+      await delay(7 * round);
       await child.kill();
       await (await trial.settles('the key of a killed process', locks.acquire(KEY))).release();
     }
