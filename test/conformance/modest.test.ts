@@ -1,20 +1,15 @@
 /**
  * The suite asks of a store what its guarantees say, and no more.
  */
-import { conformanceCases, runCase, skipReason } from 'leasehold/testing';
+import { conformanceCases, skipReason } from 'leasehold/testing';
 import { expect, test } from 'vitest';
 import { memoryFixture } from './fixtures/memory.ts';
 import { modest } from './modest-store.ts';
+import { registerSuite } from './register.ts';
 
 const fixture = memoryFixture('modest', modest);
 
-for (const one of conformanceCases) {
-  test(`a modest store: ${one.name}`, async ({ skip }) => {
-    const reason = await skipReason(one, fixture);
-    if (reason !== null) skip(reason);
-    await runCase(one, fixture);
-  });
-}
+registerSuite(fixture);
 
 test('what only other stores promise is skipped, with its reason', async () => {
   const reasons = await Promise.all(conformanceCases.map((one) => skipReason(one, fixture)));

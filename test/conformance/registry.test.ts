@@ -1,7 +1,7 @@
 /**
  * Fails when a store, or one of its fault hooks, is missing from the suite.
  */
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { conformanceCases, hookNames } from 'leasehold/testing';
 import { describe, expect, test } from 'vitest';
 import { fixtures } from './fixtures/index.ts';
@@ -23,13 +23,17 @@ test('every store has a fixture, and every fixture a store', () => {
   expect(names.toSorted()).toEqual(storeFolders());
 });
 
-describe.each(fixtures)('the fixture of the $name store', ({ hooks }) => {
+describe.each(fixtures)('the fixture of the $name store', ({ name, hooks }) => {
+  test('is run', () => {
+    expect(existsSync(new URL(`${name}.test.ts`, import.meta.url))).toBe(true);
+  });
+
   test('has an entry for every hook, and no others', () => {
     expect(Object.keys(hooks).sort()).toEqual([...hookNames].sort());
   });
 
-  test.each(hookNames)('can %s, or says why that cannot apply', (name) => {
-    const hook = hooks[name];
+  test.each(hookNames)('can %s, or says why that cannot apply', (hookName) => {
+    const hook = hooks[hookName];
     if (typeof hook === 'function') return;
     expect(hook.notApplicable).toMatch(/\w+ \w+/);
   });

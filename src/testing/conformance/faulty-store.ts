@@ -42,6 +42,8 @@ export class FaultyStore implements LeaseStore {
   readonly claims: Claim[] = [];
   /** What the engine told this process, events that were then withheld included. */
   readonly events: StoreEvent[] = [];
+  /** That of the last grant in an answer. */
+  epoch = 0n;
   readonly #inner: LeaseStore;
   readonly #losses: { readonly call: StoreCall; readonly loss: Loss }[] = [];
   #on: (event: StoreEvent) => void = () => {};
@@ -169,6 +171,8 @@ export class FaultyStore implements LeaseStore {
     if (loss === 'reply') throw new LostMessageError(loss);
     record.answeredAtMs = performance.now();
     record.answer = answer;
+    const claimed = 'next' in answer ? answer.next : answer;
+    if (claimed && 'is' in claimed && claimed.is === 'granted') this.epoch = claimed.epoch;
     return answer;
   }
 

@@ -302,6 +302,20 @@ async function silentWaiter(trial: Trial): Promise<void> {
   await trial.obtain(next, behind);
 }
 
+async function forgottenWaiter(trial: Trial): Promise<void> {
+  const [holder, silent, next] = await trial.stores(3);
+  await holder.claim(trial.claim(KEY));
+  const forgotten = trial.claim(KEY, { ttlMs: 200 });
+  const waiting = trial.claim(KEY);
+  assert.equal((await silent.claim(forgotten)).is, 'waiting');
+  silent.cutOff();
+  await trial.until('the silent waiter is forgotten when others are heard', async () => {
+    await next.claim(waiting);
+    const [report] = await trial.inspect();
+    return report?.waiters.includes(forgotten.owner) === false;
+  });
+}
+
 async function closingKeepsLeases(trial: Trial): Promise<void> {
   const [store, rival] = await trial.stores(2);
   const claim = trial.claim(KEY, { ttlMs: 300 });
@@ -367,6 +381,11 @@ export const contractCases: readonly ConformanceCase[] = [
     needs: [needs.arrivalOrder],
   },
   { name: 'a waiter that fell silent does not block the queue', run: silentWaiter },
+  {
+    name: 'a waiter that fell silent is forgotten after its ttl',
+    run: forgottenWaiter,
+    hooks: ['inspect'],
+  },
   { name: 'closing a store leaves its leases to their ttl', run: closingKeepsLeases },
   {
     name: 'capacities that the store cannot do are refused',

@@ -93,7 +93,9 @@ async function tryAcquireQueue(trial: Trial): Promise<void> {
   const [a, b, c] = trial.participants(3);
   const lease = await a.locks.acquire(KEY);
   const waiting = await trial.queue(b, KEY);
-  assert.equal(await a.locks.tryAcquire(KEY), null);
+  for (const { locks } of [a, b, c]) {
+    assert.equal(await trial.settles('tryAcquire', locks.tryAcquire(KEY)), null);
+  }
   await lease.release();
   assert.equal(await c.locks.tryAcquire(KEY), null, 'somebody else came first');
   await (await waiting.lease).release();

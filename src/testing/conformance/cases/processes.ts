@@ -95,9 +95,14 @@ async function stoppedHolder(trial: Trial): Promise<void> {
   stopped.stop();
   const lease = await trial.settles('the key of a stopped process', next.locks.acquire(KEY));
   assert(lease.tokenText > old);
+  // Asked before it goes on, so that it answers before its store can tell it anything.
+  const report = stopped.call('report', 'held');
   stopped.goOn();
-  const report = await trial.settles('its report', stopped.call('report', 'held'));
-  assert.deepEqual(report, { state: 'lost', isHeld: false, isAborted: true });
+  assert.deepEqual(await trial.settles('its report', report), {
+    state: 'lost',
+    isHeld: false,
+    isAborted: true,
+  });
   await trial.settles('its release', stopped.call('release', 'held'));
   assert.equal(await rival.locks.tryAcquire(KEY), null, 'it did not free the key of its successor');
   lease.assertHeld();

@@ -59,10 +59,11 @@ async function overExpiry(trial: Trial): Promise<void> {
 
 async function withoutRemoteGrants(trial: Trial): Promise<void> {
   const order = new TokenOrder();
-  const { locks } = trial.participant({ retainMs: 600_000 });
+  const { locks, store } = trial.participant({ retainMs: 600_000 });
   for (let count = 0; count < 10_000; count += 1) {
     const lease = await locks.acquire(KEY);
     order.next(lease.token, 'grant of a retained lease');
+    assert.equal(lease.token / 4096n, store.epoch, 'a token is within the epoch that was granted');
     await lease.release();
   }
 }

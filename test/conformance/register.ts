@@ -1,11 +1,8 @@
-/**
- * Registers every case of the suite for every store. A case that a store skips says why.
- */
-import { conformanceCases, runCase, skipReason } from 'leasehold/testing';
+import { conformanceCases, runCase, type StoreFixture, skipReason } from 'leasehold/testing';
 import { describe, test } from 'vitest';
-import { fixtures } from './fixtures/index.ts';
 
-for (const fixture of fixtures) {
+/** Registers every case of the suite for one store. A case that the store skips says why. */
+export function registerSuite(fixture: StoreFixture): void {
   describe(`the ${fixture.name} store`, () => {
     for (const one of conformanceCases) {
       test(one.name, async ({ skip }) => {

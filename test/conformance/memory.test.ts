@@ -1,0 +1,4 @@
+import { fixture } from './fixtures/memory.ts';
+import { registerSuite } from './register.ts';
+
+registerSuite(fixture);
