@@ -1,11 +1,13 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Installation, install, ROOT, run } from './installed.ts';
 
 /** Pages whose TypeScript samples are whole programs. */
 const PAGES = ['README.md', 'docs/guides/getting-started.md', 'docs/guides/diagnostics.md'];
 const SAMPLE = /^```ts\n(.*?)^```$/gms;
+/** The target of a link to a page of this repository. */
+const LINK = /\]\((?!https?:)([^)\s]+)\)/g;
 
 let installation: Installation;
 
@@ -43,6 +45,36 @@ test.each(PAGES)('every sample of %s compiles, runs and ends', async (page) => {
     await run(process.execPath, [join(folder, `${name}.js`)], { cwd: folder, timeout: 30_000 });
   }
 });
+
+test('every link between pages leads somewhere', async () => {
+  const top = (await readdir(ROOT)).filter((name) => name.endsWith('.md'));
+  const docs = (await readdir(join(ROOT, 'docs'), { recursive: true }))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join('docs', name));
+  const broken: string[] = [];
+  for (const page of [...top, ...docs]) {
+    const text = await readFile(join(ROOT, page), 'utf8');
+    for (const [, target = ''] of text.matchAll(LINK)) {
+      const [path = '', anchor] = target.split('#');
+      const file = path === '' ? page : join(dirname(page), path);
+      const there = await readFile(join(ROOT, file), 'utf8').catch(() => null);
+      if (there === null || (anchor && !anchorsOf(there).includes(anchor))) {
+        broken.push(`${page}: ${target}`);
+      }
+    }
+  }
+  expect(broken).toEqual([]);
+});
+
+/** What the headings of a page are called in links to them. */
+function anchorsOf(markdown: string): string[] {
+  return [...markdown.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
 
 /** The compiler writes its complaints to the standard output. */
 function showOutput(error: Error & { stdout?: string }): never {
