@@ -32,11 +32,15 @@ const calls = {
   release: () => lease.release(),
   close: async () => {
     await locks.close();
+    // After the answer.
     setImmediate(() => process.disconnect());
   },
 };
 
-process.on('message', async (message) => {
+async function answer(message) {
   const result = await calls[message.call](message);
   process.send({ result: result ?? null });
-});
+}
+
+// What fails here ends the process, and that fails the test.
+process.on('message', (message) => void answer(message));

@@ -77,7 +77,7 @@ export async function mistakes(): Promise<void> {
   // @ts-expect-error `tryAcquire` does not wait.
   await locks.tryAcquire('a', { waitMs: 100 });
   // @ts-expect-error `null` when taken: it has to be looked at.
-  (await locks.tryAcquire('a')).release();
+  await (await locks.tryAcquire('a')).release();
   // @ts-expect-error A token exceeds the whole numbers that a number can hold.
   const token: number = (await locks.acquire('a')).token;
   // @ts-expect-error Several keys give a set, not a lease.
