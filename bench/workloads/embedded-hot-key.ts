@@ -98,6 +98,7 @@ function report(tallies: readonly Tally[], count: number, durationMs: number): R
   ];
   const p50 = tallies.map((tally) => tally.p50WaitMs.toFixed(2)).join(' / ');
   const p99 = tallies.map((tally) => tally.p99WaitMs.toFixed(2)).join(' / ');
+  const handOver = tallies.map((tally) => tally.p50HandOverMs.toFixed(2)).join(' / ');
   const share = tallies.map((tally) => whole(tally.operations)).join(' / ');
   const perHandOver = (operations / Math.max(1, handOvers)).toFixed(1);
   return {
@@ -107,7 +108,7 @@ function report(tallies: readonly Tally[], count: number, durationMs: number): R
     notes: [
       `operations of each process: ${share}; ${whole(handOvers)} grants by the store, one in ${perHandOver}`,
       `wait p50 ${p50} ms, p99 ${p99} ms; longest hold ${maxHoldMs.toFixed(1)} ms`,
-      `longest hand-over ${maxHandOverMs.toFixed(1)} ms`,
+      `hand-over p50 ${handOver} ms, longest ${maxHandOverMs.toFixed(1)} ms`,
     ],
   };
 }

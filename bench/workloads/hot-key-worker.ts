@@ -24,6 +24,7 @@ export interface Tally {
   readonly maxHoldMs: number;
   /** From the end of the last hold in another process to the next one here, as long as somebody waited. */
   readonly maxHandOverMs: number;
+  readonly p50HandOverMs: number;
 }
 
 interface Value {
@@ -47,7 +48,7 @@ async function main(): Promise<void> {
 
   const waitsMs: number[] = [];
   let maxHoldMs = 0;
-  let maxHandOverMs = 0;
+  const handOversMs: number[] = [];
   let staleTokens = 0;
   const epochs = new Set<bigint>();
 
@@ -57,9 +58,7 @@ async function main(): Promise<void> {
     const startMs = machineMs();
     if (before !== undefined) {
       if (before.token >= lease.tokenText) staleTokens += 1;
-      if (before.pid !== process.pid) {
-        maxHandOverMs = Math.max(maxHandOverMs, startMs - before.atMs);
-      }
+      if (before.pid !== process.pid) handOversMs.push(startMs - before.atMs);
     }
     epochs.add(lease.token / GRANTS_PER_EPOCH);
     const count = (before?.count ?? 0) + 1;
@@ -87,12 +86,18 @@ async function main(): Promise<void> {
     staleTokens,
     p50WaitMs: percentile(waitsMs, 0.5),
     p99WaitMs: percentile(waitsMs, 0.99),
-    maxWaitMs: waitsMs.reduce((most, waitMs) => Math.max(most, waitMs), 0),
+    maxWaitMs: longest(waitsMs),
     maxHoldMs,
-    maxHandOverMs,
+    maxHandOverMs: longest(handOversMs),
+    p50HandOverMs: percentile(handOversMs, 0.5),
   };
   process.send?.(tally);
   process.disconnect();
+}
+
+/** There are too many for the arguments of one call of `Math.max`. */
+function longest(timesMs: readonly number[]): number {
+  return timesMs.reduce((most, timeMs) => Math.max(most, timeMs), 0);
 }
 
 function machineMs(): number {
