@@ -1,0 +1,99 @@
+/**
+ * The story of a contribution: the same messages worked off without a lock, with a lock in the process, and with
+ * Leasehold. `npm start` runs all of it; `npm start -- --help` says what can be chosen.
+ */
+import { realpathSync, statSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { constants, tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Arguments, HELP, readArguments, UsageError } from './arguments.ts';
+import { openInput } from './intake.ts';
+import { headOf, type Row, sentenceOf, tableOf } from './report.ts';
+import { Story } from './story.ts';
+import { exitCodeOf } from './verdict.ts';
+
+const SAMPLE = fileURLToPath(new URL('../../../apps/contribution/sample.ndjson', import.meta.url));
+
+class Interrupted extends Error {
+  readonly exitCode: number;
+
+  constructor(signal: 'SIGINT' | 'SIGTERM' | 'SIGHUP') {
+    super(`ended by ${signal}`);
+    this.exitCode = 128 + constants.signals[signal];
+  }
+}
+
+async function main(args: readonly string[], signal: AbortSignal): Promise<number> {
+  const options = readArguments(args);
+  if (options === null) {
+    console.log(HELP);
+    return 0;
+  }
+  const input = options.input ?? SAMPLE;
+  checkFiles(options, input);
+  const folder = await mkdtemp(join(options.data ?? tmpdir(), 'leasehold-story-'));
+  try {
+    return await tell(options, input, folder, signal);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function tell(
+  options: Arguments,
+  input: string,
+  folder: string,
+  signal: AbortSignal,
+): Promise<number> {
+  const story = new Story(options, folder, signal);
+  const intake = await story.takeIn(openInput(input));
+  const inputName = input === '-' ? 'standard input' : basename(input);
+  console.log(headOf(inputName, intake, options.rejects));
+  if (intake.accepted === 0) {
+    console.log('\nNothing to work off: no line is a contribution.');
+    return 0;
+  }
+  console.log();
+  const rows: Row[] = [];
+  for await (const row of story.rows()) rows.push(row);
+  console.log(`\n${tableOf(rows)}\n`);
+  for (const row of rows) console.log(sentenceOf(row));
+  return exitCodeOf(rows);
+}
+
+/** Finds the mistakes of the command line before anything is made. */
+function checkFiles({ rejects, data }: Arguments, input: string): void {
+  const inputStat = input === '-' ? null : statSync(input, { throwIfNoEntry: false });
+  if (inputStat === undefined) throw new UsageError(`--input ${input}: no such file`);
+  if (inputStat?.isDirectory()) throw new UsageError(`--input ${input}: a folder, not a file`);
+  const rejectsStat = statSync(rejects, { throwIfNoEntry: false });
+  if (rejectsStat?.isDirectory()) throw new UsageError(`--rejects ${rejects}: a folder`);
+  if (inputStat && rejectsStat && realpathSync(input) === realpathSync(rejects)) {
+    throw new UsageError(`--rejects ${rejects} would overwrite the input; choose another file`);
+  }
+  if (data !== null && !statSync(data, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new UsageError(`--data ${data}: no such folder`);
+  }
+}
+
+const interruption = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => interruption.abort(new Interrupted(signal)));
+}
+// Whoever reads the output may stop reading, as `head` does.
+process.stdout.on('error', () => interruption.abort(new Interrupted('SIGTERM')));
+
+try {
+  process.exitCode = await main(process.argv.slice(2), interruption.signal);
+} catch (error) {
+  if (error instanceof Interrupted) {
+    process.exitCode = error.exitCode;
+  } else if (error instanceof UsageError) {
+    console.error(error.message);
+    process.exitCode = 2;
+  } else {
+    console.error(error);
+    process.exitCode = 1;
+  }
+}
