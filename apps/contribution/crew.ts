@@ -137,7 +137,7 @@ export class Crew {
 
   /** Looks at the queue from time to time: for the progress, for the moment to kill, and for a stall. */
   #watch(failed: AbortController): () => void {
-    const { queue, messages, killAt, onProgress } = this.#options;
+    const { queue, messages, killAt } = this.#options;
     let lastDone = 0;
     let lastMoveMs = performance.now();
     return () => {
@@ -150,7 +150,7 @@ export class Crew {
       if (killAt !== null && this.#killed === 0 && done > 0 && done >= messages * killAt) {
         this.#killOne();
       }
-      onProgress(done, this.#note);
+      this.#options.onProgress(done, this.#note);
     };
   }
 

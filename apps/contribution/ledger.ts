@@ -51,7 +51,7 @@ export class Ledger {
       const record = this.#totals.get(account) ?? NOTHING;
       if (token !== null) {
         if (token < record.fence) throw new StaleTokenError(account, token, record.fence);
-        if (token > record.fence) this.#totals.put(account, { ...record, fence: token });
+        if (token > record.fence) this.#totals.putSync(account, { ...record, fence: token });
       }
       return { cents: BigInt(record.cents), contributions: record.contributions };
     });
@@ -69,7 +69,11 @@ export class Ledger {
         throw new StaleTokenError(delivery.account, token, fence);
       }
       const { contributions } = total;
-      this.#totals.put(delivery.account, { cents: total.cents.toString(), contributions, fence });
+      this.#totals.putSync(delivery.account, {
+        cents: total.cents.toString(),
+        contributions,
+        fence,
+      });
       this.#queue.acknowledge(delivery);
     });
   }

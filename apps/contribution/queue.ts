@@ -42,7 +42,7 @@ export class Queue {
   async publish(contributions: readonly Contribution[], firstId: number): Promise<void> {
     await this.#environment.transaction(() => {
       for (const [index, { account, cents }] of contributions.entries()) {
-        this.#ready.put(firstId + index, { account, cents: cents.toString(), deliveries: 0 });
+        this.#ready.putSync(firstId + index, { account, cents: cents.toString(), deliveries: 0 });
       }
     });
   }
@@ -57,9 +57,9 @@ export class Queue {
         throw new Error(`message ${hopeless.key} was delivered ${MAX_DELIVERIES} times in vain`);
       }
       for (const { key: id, value: message } of taken) {
-        this.#ready.remove(id);
+        this.#ready.removeSync(id);
         const deliveries = message.deliveries + 1;
-        this.#unacknowledged.put([to, id], { ...message, deliveries });
+        this.#unacknowledged.putSync([to, id], { ...message, deliveries });
       }
       return taken.map(({ key: id, value: { account, cents } }) => {
         return { id, account, cents: BigInt(cents), to };
@@ -74,7 +74,7 @@ export class Queue {
 
   /** Only inside a transaction: the message is done, and leaves the queue for good. */
   acknowledge(delivery: Delivery): void {
-    this.#unacknowledged.remove([delivery.to, delivery.id]);
+    this.#unacknowledged.removeSync([delivery.to, delivery.id]);
   }
 
   /** Gives a message back, to be delivered again. A message that was acknowledged meanwhile stays away. */
@@ -110,8 +110,8 @@ export class Queue {
   #makeReady(key: [number, number]): void {
     const message = this.#unacknowledged.get(key);
     if (!message) return;
-    this.#unacknowledged.remove(key);
-    this.#ready.put(key[1], message);
+    this.#unacknowledged.removeSync(key);
+    this.#ready.putSync(key[1], message);
   }
 }
 

@@ -31,17 +31,17 @@ export class Story {
 
   /** Reads the input, once for all ways. */
   async takeIn(source: AsyncIterable<Buffer>): Promise<Intake> {
-    const { queue, close } = openBooks(await this.#makeFolder('input'));
+    const books = openBooks(await this.#makeFolder('input'));
     try {
       let nextId = 0;
       return await takeIn(source, this.#options.rejects, async (batch) => {
         this.#signal.throwIfAborted();
-        await queue.publish(batch, nextId);
+        await books.queue.publish(batch, nextId);
         nextId += batch.length;
         this.#accepted = nextId;
       });
     } finally {
-      await close();
+      await books.close();
     }
   }
 
@@ -58,7 +58,8 @@ export class Story {
     const folder = await this.#makeFolder(way.id);
     const locks = await this.#makeFolder(`${way.id}-locks`);
     const progress = new Progress(process.stdout, `${label} ${titleOf(way, instances)}`);
-    const { queue, ledger, close } = openBooks(folder);
+    const books = openBooks(folder);
+    const { queue, ledger } = books;
     try {
       const expected = await this.#fill(queue, way.prefix ?? Number.POSITIVE_INFINITY);
       const messages = queue.remaining();
@@ -77,7 +78,7 @@ export class Story {
       const killWanted = killAt !== null;
       return { way, instances, verdict, effort, accepted: this.#accepted, killWanted };
     } finally {
-      await close();
+      await books.close();
       await rm(folder, { recursive: true, force: true });
       await rm(locks, { recursive: true, force: true });
     }
