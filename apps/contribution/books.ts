@@ -20,7 +20,9 @@ export interface Books {
 }
 
 export function openBooks(folder: string): Books {
-  const environment = open({ path: folder, maxDbs: 4 });
+  // Overlapping sync has a lock that a process killed while it holds it leaves behind broken: survivors then fail with
+  // MDB_PANIC. Without it, a commit is on the disk when it is done, and a dead process is cleaned up after.
+  const environment = open({ path: folder, maxDbs: 4, overlappingSync: false });
   const queue = new Queue(environment);
   const ledger = new Ledger(environment, queue);
   return { queue, ledger, close: () => environment.close() };

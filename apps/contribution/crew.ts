@@ -44,6 +44,9 @@ export interface Effort {
 
 export class Crew {
   readonly #options: CrewOptions;
+  readonly #failure = new AbortController();
+  /** Aborted from outside or by a failure: everything ends, and nothing new is started. */
+  readonly #stopped: AbortSignal;
   readonly #waits = createHistogram();
   readonly #children = new Map<number, ChildProcess>();
   readonly #lives: Promise<void>[] = [];
@@ -58,28 +61,27 @@ export class Crew {
 
   constructor(options: CrewOptions) {
     this.#options = options;
+    this.#stopped = AbortSignal.any([options.signal, this.#failure.signal]);
   }
 
   /** Works the queue off. Rejects with the signal's reason when that is aborted; leaves no process behind. */
   async work(): Promise<Effort> {
-    const { signal, instances } = this.#options;
-    const failed = new AbortController();
-    const stopped = AbortSignal.any([signal, failed.signal]);
+    const { instances } = this.#options;
     const end = () => this.#endAll();
-    stopped.addEventListener('abort', end);
-    const watching = setInterval(this.#watch(failed), LOOK_MS);
+    this.#stopped.addEventListener('abort', end);
+    const watching = setInterval(this.#watch(), LOOK_MS);
     try {
-      stopped.throwIfAborted();
-      const ready = Array.from({ length: instances }, () => this.#start(failed));
+      this.#stopped.throwIfAborted();
+      const ready = Array.from({ length: instances }, () => this.#start());
       const together = await Promise.all(ready);
       this.#startedMs = performance.now();
       for (const child of together) go(child);
       // A life that ends early adds the life of its replacement, so the list grows while it is walked.
       for (const life of this.#lives) await life;
-      stopped.throwIfAborted();
+      this.#stopped.throwIfAborted();
     } finally {
       clearInterval(watching);
-      stopped.removeEventListener('abort', end);
+      this.#stopped.removeEventListener('abort', end);
       this.#endAll();
     }
     const seconds = (this.#endedMs - this.#startedMs) / 1_000;
@@ -87,13 +89,13 @@ export class Crew {
   }
 
   /** Resolves when the instance is ready, or has ended without ever being. */
-  #start(failed: AbortController): Promise<ChildProcess> {
+  #start(): Promise<ChildProcess> {
     this.#lastInstance += 1;
     const instance = this.#lastInstance;
     const job: Job = { ...this.#options.job, instance };
     const child = fork(WORKER, [JSON.stringify(job)]);
     this.#children.set(instance, child);
-    this.#lives.push(this.#live(instance, child, failed));
+    this.#lives.push(this.#live(instance, child));
     return new Promise((resolve) => {
       child.once('exit', () => resolve(child));
       child.on('message', (message: FromInstance) => {
@@ -116,27 +118,27 @@ export class Crew {
   }
 
   /** One instance to its end, and what has to be done when that comes too early. Never rejects. */
-  async #live(instance: number, child: ChildProcess, failed: AbortController): Promise<void> {
+  async #live(instance: number, child: ChildProcess): Promise<void> {
     try {
       // What it had sent arrives before its channel is disconnected.
-      const [[code]] = await Promise.all([once(child, 'exit'), once(child, 'disconnect')]);
+      const [[code, signal]] = await Promise.all([once(child, 'exit'), once(child, 'disconnect')]);
       this.#children.delete(instance);
-      if (code === 0 || failed.signal.aborted || this.#options.signal.aborted) return;
+      if (code === 0 || this.#stopped.aborted) return;
       // Only now, when the process has ended, can nothing of it still be on its way.
       const deliveredAgain = await this.#options.queue.putBackAllOf(instance);
       if (instance === this.#killed) {
         this.#kill = { instance, deliveredAgain };
       } else if (++this.#replacements > MAX_REPLACEMENTS) {
-        throw new Error(`${MAX_REPLACEMENTS + 1} instances ended early, the last with ${code}`);
+        throw new Error(`${MAX_REPLACEMENTS + 1} instances ended early, the last by ${signal ?? code}`);
       }
-      go(await this.#start(failed));
+      if (!this.#stopped.aborted) go(await this.#start());
     } catch (error) {
-      failed.abort(error);
+      this.#failure.abort(error);
     }
   }
 
   /** Looks at the queue from time to time: for the progress, for the moment to kill, and for a stall. */
-  #watch(failed: AbortController): () => void {
+  #watch(): () => void {
     const { queue, messages, killAt } = this.#options;
     let lastDone = 0;
     let lastMoveMs = performance.now();
@@ -145,7 +147,7 @@ export class Crew {
       if (done !== lastDone) lastMoveMs = performance.now();
       lastDone = done;
       if (performance.now() - lastMoveMs > STALL_MS) {
-        failed.abort(new Error(`no message was done for ${STALL_MS / 1_000} s`));
+        this.#failure.abort(new Error(`no message was done for ${STALL_MS / 1_000} s`));
       }
       if (killAt !== null && this.#killed === 0 && done > 0 && done >= messages * killAt) {
         this.#killOne();

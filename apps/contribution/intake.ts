@@ -3,6 +3,8 @@
  */
 import { createReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { addAbortSignal } from 'node:stream';
+import { UsageError } from './arguments.ts';
 import type { Contribution } from './input.ts';
 import { parseLine, splitLines } from './input.ts';
 
@@ -24,9 +26,9 @@ const SHOWN_REJECTS = 5;
 /** How many contributions are written in one transaction. */
 const BATCH = 1_000;
 
-/** A chunked source for a path, or standard input for `-`. */
-export function openInput(path: string): AsyncIterable<Buffer> {
-  return path === '-' ? process.stdin : createReadStream(path);
+/** A chunked source for a path, or standard input for `-`. Reading it ends with an error when the signal is aborted. */
+export function openInput(path: string, signal: AbortSignal): AsyncIterable<Buffer> {
+  return addAbortSignal(signal, path === '-' ? process.stdin : createReadStream(path));
 }
 
 export async function takeIn(
@@ -34,7 +36,9 @@ export async function takeIn(
   rejectsPath: string,
   write: (batch: readonly Contribution[]) => Promise<void>,
 ): Promise<Intake> {
-  const file = await open(rejectsPath, 'w');
+  const file = await open(rejectsPath, 'w').catch((error: Error) => {
+    throw new UsageError(`--rejects ${rejectsPath}: ${error.message}`);
+  });
   try {
     return await sortOut(source, file, write);
   } finally {

@@ -2,9 +2,9 @@
  * The story of a contribution: the same messages worked off without a lock, with a lock in the process, and with
  * Leasehold. `npm start` runs all of it; `npm start -- --help` says what can be chosen.
  */
-import { realpathSync, statSync } from 'node:fs';
+import { accessSync, constants, realpathSync, statSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { constants, tmpdir } from 'node:os';
+import { constants as osConstants, tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Arguments, HELP, readArguments, UsageError } from './arguments.ts';
@@ -18,9 +18,10 @@ const SAMPLE = fileURLToPath(new URL('../../../apps/contribution/sample.ndjson',
 class Interrupted extends Error {
   readonly exitCode: number;
 
-  constructor(signal: 'SIGINT' | 'SIGTERM' | 'SIGHUP') {
+  constructor(signal: NodeJS.Signals) {
     super(`ended by ${signal}`);
-    this.exitCode = 128 + constants.signals[signal];
+    // What a shell reports for a process that a signal ended.
+    this.exitCode = 128 + osConstants.signals[signal];
   }
 }
 
@@ -47,7 +48,7 @@ async function tell(
   signal: AbortSignal,
 ): Promise<number> {
   const story = new Story(options, folder, signal);
-  const intake = await story.takeIn(openInput(input));
+  const intake = await story.takeIn(openInput(input, signal));
   const inputName = input === '-' ? 'standard input' : basename(input);
   console.log(headOf(inputName, intake, options.rejects));
   if (intake.accepted === 0) {
@@ -67,6 +68,8 @@ function checkFiles({ rejects, data }: Arguments, input: string): void {
   const inputStat = input === '-' ? null : statSync(input, { throwIfNoEntry: false });
   if (inputStat === undefined) throw new UsageError(`--input ${input}: no such file`);
   if (inputStat?.isDirectory()) throw new UsageError(`--input ${input}: a folder, not a file`);
+  if (inputStat !== null && !isReadable(input))
+    throw new UsageError(`--input ${input}: not readable`);
   const rejectsStat = statSync(rejects, { throwIfNoEntry: false });
   if (rejectsStat?.isDirectory()) throw new UsageError(`--rejects ${rejects}: a folder`);
   if (inputStat && rejectsStat && realpathSync(input) === realpathSync(rejects)) {
@@ -77,23 +80,37 @@ function checkFiles({ rejects, data }: Arguments, input: string): void {
   }
 }
 
+function isReadable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Says what went wrong, as much of it as helps, and gives the exit code. */
+function exitCodeFor(error: unknown): number {
+  if (error instanceof Interrupted) return error.exitCode;
+  if (error instanceof UsageError) {
+    console.error(error.message);
+    return 2;
+  }
+  console.error(error);
+  return 1;
+}
+
 const interruption = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => interruption.abort(new Interrupted(signal)));
 }
 // Whoever reads the output may stop reading, as `head` does.
-process.stdout.on('error', () => interruption.abort(new Interrupted('SIGTERM')));
+process.stdout.on('error', () => interruption.abort(new Interrupted('SIGPIPE')));
 
 try {
   process.exitCode = await main(process.argv.slice(2), interruption.signal);
 } catch (error) {
-  if (error instanceof Interrupted) {
-    process.exitCode = error.exitCode;
-  } else if (error instanceof UsageError) {
-    console.error(error.message);
-    process.exitCode = 2;
-  } else {
-    console.error(error);
-    process.exitCode = 1;
-  }
+  // What was interrupted fails in its own words; the interruption is the reason.
+  const { aborted, reason } = interruption.signal;
+  process.exitCode = exitCodeFor(aborted ? reason : error);
 }

@@ -127,12 +127,26 @@ async function main(job: Job): Promise<void> {
   await tell({ is: 'done' });
   await guard.close();
   await books.close();
-  process.disconnect();
+}
+
+/**
+ * Ends at once, whatever is going on. An exit would wait for transactions that wait for this thread; a kill is what the
+ * books and the locks are made for.
+ */
+function crash(): void {
+  process.kill(process.pid, 'SIGKILL');
 }
 
 // The terminal sends an interrupt to every process of its group: the story, which gets it too, ends its instances.
 process.on('SIGINT', () => {});
-// Without the story there is nobody to work for. Its last wish, `disconnect` at the end of `main`, comes here as well.
-process.on('disconnect', () => process.exit());
+process.on('uncaughtException', (error) => {
+  console.error(error);
+  crash();
+});
+// Without the story there is nobody to work for; it may be gone already.
+process.on('disconnect', crash);
+if (!process.connected) crash();
 
 await main(JSON.parse(process.argv[2] ?? '{}'));
+process.off('disconnect', crash);
+process.disconnect();

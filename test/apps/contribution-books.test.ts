@@ -49,7 +49,10 @@ describe('the queue', () => {
     await publish(1, 2, 3);
     const first = (await books.queue.take(1, 2)) ?? [];
     const second = (await books.queue.take(2, 2)) ?? [];
-    expect([first, second].map((taken) => taken.map(({ cents }) => cents))).toEqual([[1n, 2n], [3n]]);
+    expect([first, second].map((taken) => taken.map(({ cents }) => cents))).toEqual([
+      [1n, 2n],
+      [3n],
+    ]);
     expect(await books.queue.take(1, 2)).toEqual([]);
     expect(books.queue.remaining()).toBe(3);
     for (const delivery of [...first, ...second]) await add(delivery, null);
@@ -83,7 +86,15 @@ describe('the queue', () => {
   });
 
   it('takes any account that the input allows', async () => {
-    const accounts = ['\u0000', '\u0001a', '__proto__', 'é'.repeat(200), '😀'.repeat(100), ' ', '7'];
+    const accounts = [
+      '\u0000',
+      '\u0001a',
+      '__proto__',
+      'é'.repeat(200),
+      '😀'.repeat(100),
+      ' ',
+      '7',
+    ];
     await books.queue.publish(
       accounts.map((account) => ({ account, cents: 5n })),
       0,
@@ -130,7 +141,10 @@ describe('the ledger', () => {
       0,
     );
     for (const delivery of (await books.queue.take(1, count - 1)) ?? []) {
-      const done = { cents: BigInt(most) * BigInt(delivery.id + 1), contributions: delivery.id + 1 };
+      const done = {
+        cents: BigInt(most) * BigInt(delivery.id + 1),
+        contributions: delivery.id + 1,
+      };
       if (delivery.id === count - 2) await books.ledger.commit(delivery, done, null);
     }
     await add(await takeOne(1), null);
