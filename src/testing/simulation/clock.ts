@@ -105,7 +105,10 @@ export class SimulatedClock implements Clock {
   #fire(timer: SimulatedTimer): void {
     if (!this.#timers.has(timer)) return;
     // The machine slept in the meantime, and its timers with it.
-    if (this.monotonicMs() < timer.dueMs - ROUNDING_MS) return this.#arm(timer);
+    if (this.monotonicMs() < timer.dueMs - ROUNDING_MS) {
+      this.#arm(timer);
+      return;
+    }
     this.#timers.delete(timer);
     timer.run();
   }

@@ -6,7 +6,9 @@ export interface ReadResult {
   readonly version: number;
 }
 
-export type WriteResult = { readonly is: 'accepted'; readonly overVersion: number } | { readonly is: 'fenced' };
+export type WriteResult =
+  | { readonly is: 'accepted'; readonly overVersion: number }
+  | { readonly is: 'fenced' };
 
 export class FencedRegister {
   #version = 0;

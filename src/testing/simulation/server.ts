@@ -21,6 +21,7 @@ import type {
   RenewOutcome,
   StoreEvent,
 } from '../../core/store.ts';
+import { auditStep } from './audit.ts';
 import type { Timeline } from './timeline.ts';
 
 export interface SimulatedServerOptions {
@@ -33,8 +34,8 @@ export interface SimulatedServerOptions {
   readonly order?: Guarantees['order'];
   /** A counter forgets with the data; a clock does not. Default `clock`. */
   readonly epochs?: 'clock' | 'counter';
-  /** Sees every key before and after each step. */
-  readonly audit?: (key: string, before: KeyState, after: KeyState) => void;
+  /** Is told what is wrong with a step. */
+  readonly onFault?: (what: string) => void;
 }
 
 type Deliver = (event: StoreEvent) => void;
@@ -45,7 +46,7 @@ export class SimulatedServer {
   readonly #timeline: Timeline;
   readonly #rate: number;
   readonly #epochSource: 'clock' | 'counter';
-  readonly #audit: SimulatedServerOptions['audit'];
+  readonly #onFault: SimulatedServerOptions['onFault'];
   readonly #states = new Map<string, KeyState>();
   readonly #epochs = new Map<string, number>();
   readonly #listeners = new Map<string, Deliver>();
@@ -58,7 +59,7 @@ export class SimulatedServer {
     this.handOver = options.handOver ?? 'direct';
     this.order = options.order ?? 'arrival';
     this.#epochSource = options.epochs ?? 'clock';
-    this.#audit = options.audit;
+    this.#onFault = options.onFault;
     if (this.order === 'none' && this.handOver === 'direct') {
       throw new RangeError('a direct hand-over has an order');
     }
@@ -134,25 +135,31 @@ export class SimulatedServer {
     return this.#states;
   }
 
-  #step<T>(
-    channel: string,
-    key: string,
-    run: (state: KeyState, context: StepContext) => T,
-  ): T {
+  #step<T>(channel: string, key: string, run: (state: KeyState, context: StepContext) => T): T {
     const state = this.#states.get(key) ?? emptyKeyState(1);
-    const before = this.#audit && snapshot(state);
-    const heldBefore = state.holders.length;
+    const before = snapshot(state);
     const told: [string, StoreEvent][] = [];
     const outcome = run(state, this.#context(channel, key, told));
-    if (before) this.#audit?.(key, before, state);
+    this.#audit(key, before, state);
     if (isEmpty(state)) this.#states.delete(key);
     else this.#states.set(key, state);
-    if (this.order === 'none' && state.holders.length < heldBefore) {
+    if (this.order === 'none' && state.holders.length < before.holders.length) {
       const channels = new Set(state.waiters.map((waiter) => waiter.channel));
       for (const waiting of channels) told.push([waiting, { is: 'available', key }]);
     }
     for (const [to, event] of told) this.#listeners.get(to)?.(event);
     return outcome;
+  }
+
+  #audit(key: string, before: KeyState, after: KeyState): void {
+    if (!this.#onFault) return;
+    const isListening = (channel: string): boolean => this.#isListening(channel);
+    for (const what of auditStep({ key, before, after, isListening })) this.#onFault(what);
+  }
+
+  /** Without an order nobody is served in somebody else's step: whoever claims first has it. */
+  #isListening(channel: string): boolean {
+    return this.order === 'arrival' && this.#listeners.has(channel);
   }
 
   #context(channel: string, key: string, told: [string, StoreEvent][]): StepContext {
@@ -167,8 +174,7 @@ export class SimulatedServer {
         this.#epochs.set(key, epoch);
         return epoch;
       },
-      // Without an order nobody is served in somebody else's step: whoever claims first has it.
-      isListening: (to) => this.order === 'arrival' && this.#listeners.has(to),
+      isListening: (to) => this.#isListening(to),
       tell: (to, event) => {
         const isSignalled = event.is === 'granted' && this.handOver === 'signalled';
         told.push([to, isSignalled ? { is: 'available', key } : event]);
