@@ -160,6 +160,7 @@ export class Checks {
     // A set is handed out later than its first leases were passed on.
     const isPass = token % GRANTS_PER_EPOCH > 0n && operation.keys.length === 1;
     if (isPass) this.#checkPass(party, tenure);
+    tenure.isUsed = true;
     const use = { party, operation, lease, tenure, aborted: false };
     this.#uses.add(use);
     return use;
@@ -332,5 +333,6 @@ function unknownTenure(key: string, epoch: bigint): Tenure {
     trustedUntilMs: Number.POSITIVE_INFINITY,
     wantedSinceMs: null,
     passesWhileWanted: 0,
+    isUsed: true,
   };
 }

@@ -80,6 +80,7 @@ export class SimulatedStore implements LeaseStore {
   readonly #timeoutMs: number;
   readonly #lastArrivalMs: Record<Direction, number> = { there: 0, back: 0 };
   #on: ((event: StoreEvent) => void) | null = null;
+  #isOpening = false;
   #isCut = false;
   #isClosed = false;
 
@@ -100,11 +101,13 @@ export class SimulatedStore implements LeaseStore {
     };
   }
 
-  get isClosed(): boolean {
-    return this.#isClosed;
+  /** It was opened, or is about to be, and was not closed. */
+  get isOpen(): boolean {
+    return this.#isOpening && !this.#isClosed;
   }
 
   async open(on: (event: StoreEvent) => void): Promise<void> {
+    this.#isOpening = true;
     await this.#request(() => undefined);
     this.#on = on;
     this.#listen();

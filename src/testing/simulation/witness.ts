@@ -20,13 +20,15 @@ export interface Tenure {
   readonly key: string;
   readonly owner: string;
   readonly epoch: bigint;
-  /** On the monotonic clock of the process. */
-  readonly grantedMs: number;
+  /** On the monotonic clock of the process: when it last heard of the grant before it used it. */
+  grantedMs: number;
   trustedUntilMs: number;
   /** Since when the process knows that it is wanted; `null` while it does not. */
   wantedSinceMs: number | null;
   /** Local grants since then. */
   passesWhileWanted: number;
+  /** A caller has had a lease under it. */
+  isUsed: boolean;
 }
 
 interface ClaimRecord {
@@ -165,6 +167,9 @@ export class Witness implements LeaseStore {
       readonly fromMs: number;
     },
   ): void {
+    const nowMs = this.#clock.monotonicMs();
+    // It came when it could not be trusted any more: nothing begins with it.
+    if (trustedUntilMs(grant.ttlMs, grant.fromMs) <= nowMs) return;
     const ofKey = this.#tenures.get(key) ?? new Map<bigint, Tenure>();
     this.#tenures.set(key, ofKey);
     let tenure = ofKey.get(grant.epoch);
@@ -173,20 +178,25 @@ export class Witness implements LeaseStore {
         key,
         owner,
         epoch: grant.epoch,
-        grantedMs: this.#clock.monotonicMs(),
+        grantedMs: nowMs,
         trustedUntilMs: 0,
         wantedSinceMs: null,
         passesWhileWanted: 0,
+        isUsed: false,
       };
       ofKey.set(grant.epoch, tenure);
     }
     this.#trust(tenure, grant.ttlMs, grant.fromMs);
-    if (grant.wanted) this.#setWanted(tenure, true);
+    if (!tenure.isUsed) {
+      tenure.grantedMs = nowMs;
+      this.#setWanted(tenure, grant.wanted);
+    } else if (grant.wanted) {
+      this.#setWanted(tenure, true);
+    }
   }
 
   #trust(tenure: Tenure, ttlMs: number, fromMs: number): void {
-    const untilMs = fromMs + ttlMs * TRUSTED_SHARE - COARSE_MS;
-    tenure.trustedUntilMs = Math.max(tenure.trustedUntilMs, untilMs);
+    tenure.trustedUntilMs = Math.max(tenure.trustedUntilMs, trustedUntilMs(ttlMs, fromMs));
   }
 
   #setWanted(tenure: Tenure, wanted: boolean): void {
@@ -194,6 +204,10 @@ export class Witness implements LeaseStore {
     else tenure.wantedSinceMs ??= this.#clock.monotonicMs();
     if (!wanted) tenure.passesWhileWanted = 0;
   }
+}
+
+function trustedUntilMs(ttlMs: number, fromMs: number): number {
+  return fromMs + ttlMs * TRUSTED_SHARE - COARSE_MS;
 }
 
 /** One line about an answer or an event. */
