@@ -224,7 +224,10 @@ function drawFaults(random: SeededRandom, scope: FaultScope): Fault[] {
   if (profile === 'calm') return faults;
 
   faults.push(drawStorm(random, scope));
-  for (let count = random.whole(0, 4); count > 0; count -= 1) faults.push(drawFault(random, scope));
+  const sleeps = random.chance(0.3);
+  for (let count = random.whole(0, 4); count > 0; count -= 1) {
+    faults.push(drawFault(random, scope, sleeps));
+  }
   if (profile === 'lossy') faults.push(...drawLosses(random, scope));
   if (profile === 'silent') {
     const process = random.pick(scope.processes).name;
@@ -254,12 +257,13 @@ function drawStorm(random: SeededRandom, { forMs }: FaultScope): Fault {
   return { is: 'storm', atMs, forMs: random.between(100, forMs), weather };
 }
 
-function drawFault(random: SeededRandom, scope: FaultScope): Fault {
+/** A machine that sleeps has only its wall clock to tell: `sleeps` excludes that this one is set back. */
+function drawFault(random: SeededRandom, scope: FaultScope, sleeps: boolean): Fault {
   const atMs = random.between(0, scope.forMs);
   const process = random.pick(scope.processes).name;
   const lastsMs = random.between(1, random.chance(0.5) ? scope.ttlMs / 2 : 3 * scope.ttlMs);
   const noticed = random.chance(0.5);
-  const asleep = random.chance(0.3);
+  const asleep = sleeps && random.chance(0.5);
   switch (random.pick(['pause', 'pause', 'kill', 'cut', 'cut', 'restart', 'wall'] as const)) {
     case 'pause':
       return { is: 'pause', atMs, process, forMs: lastsMs, asleep };
@@ -270,7 +274,7 @@ function drawFault(random: SeededRandom, scope: FaultScope): Fault {
     case 'restart':
       return { is: 'restart', atMs, forMs: lastsMs, keepsData: true };
     case 'wall':
-      return { is: 'wall', atMs, process, byMs: random.between(-2_000, 2_000) };
+      return { is: 'wall', atMs, process, byMs: random.between(sleeps ? 0 : -2_000, 2_000) };
   }
 }
 

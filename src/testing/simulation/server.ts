@@ -98,7 +98,9 @@ export class SimulatedServer {
       // Without an order the one that drops would always be the first to claim, so it only queues.
       const { held } = dropKey(state, id, undefined, context);
       if (!held) return { held, next: null };
-      return { held, next: queueUp(state, again, context) };
+      const isAlone = isEmpty(state) || state.capacity !== again.capacity;
+      const next = isAlone ? claimKey(state, again, context) : queueUp(state, again, context);
+      return { held, next };
     });
   }
 

@@ -269,7 +269,8 @@ class Simulation {
         const operation = closingOperation(this.#plan, key, limit);
         place.worker.perform(operation).then((ending) => {
           open -= 1;
-          if (ending === 'no lease') this.checks.fail(`in the end ${place.plan.name} got no ${key}`);
+          if (ending === 'no lease')
+            this.checks.fail(`in the end ${place.plan.name} got no ${key}`);
         });
       }
     }
@@ -313,7 +314,8 @@ class Simulation {
     await this.#runUntil('the close', () => open === 0);
     const spentMs = this.#timeline.nowMs - startedMs;
     // In the time of the timeline, which may be shorter than that of the process.
-    if (spentMs > MAX_CLOSE_MS * 1.01 + this.#bounds.slackMs) this.checks.fail(`close took ${spentMs} ms`);
+    if (spentMs > MAX_CLOSE_MS * 1.01 + this.#bounds.slackMs)
+      this.checks.fail(`close took ${spentMs} ms`);
     await this.#runFor('the end', this.#plan.maxTtlMs + this.#bounds.slackMs);
     for (const { plan, party } of places) {
       const timers = party.process.clock.pendingTimers();
