@@ -45,12 +45,8 @@ export class Cohort {
     this.key = key;
   }
 
-  get waiting(): number {
-    return this.#queue.length;
-  }
-
-  get leases(): number {
-    return this.#tenancies.reduce((sum, tenancy) => sum + tenancy.users.length, 0);
+  get #claiming(): Tenancy[] {
+    return this.#tenancies.filter((tenancy) => tenancy.phase === 'claiming');
   }
 
   /** A lease without I/O, when a tenancy that is held already can serve it and nobody stands before it. */
@@ -62,9 +58,6 @@ export class Cohort {
   /** Queues a caller. The promise settles with a lease, or with the reason why there is none. */
   enqueue(spec: Spec, signal: AbortSignal | undefined): Promise<Lease> {
     return new Promise((resolve, reject) => {
-      if (isOnce(spec) && this.#isBusyFor(spec)) {
-        throw this.#busy(spec, this.runtime.identity, this.#queue.length);
-      }
       const { clock } = this.runtime;
       const onAbort = (): void => this.#giveUp(request, signal?.reason);
       signal?.addEventListener('abort', onAbort);
@@ -78,7 +71,13 @@ export class Cohort {
       const passedMs = diagnostics.acquired.hasSubscribers ? stopwatch(clock) : undefined;
       const request: Request = { spec, passedMs, resolve, reject, leave };
       this.#queue.push(request);
+      this.runtime.waiting += 1;
       this.advance();
+      // A single attempt is made now or never: others of this process stand before it.
+      const place = this.#queue.indexOf(request);
+      if (isOnce(spec) && place >= this.#claiming.length) {
+        this.#giveUp(request, this.#busy(spec, this.runtime.identity, place));
+      }
     });
   }
 
@@ -202,9 +201,9 @@ export class Cohort {
     if (!capacity) return;
     // Claims of another capacity do not count: the store will refuse, and say why.
     const rivals = this.#tenancies.filter(({ claim }) => claim.capacity === capacity);
-    const claiming = rivals.filter((tenancy) => tenancy.phase === 'claiming').length;
+    const from = this.#claiming.length;
     const free = mostClaims(capacity) - rivals.length;
-    for (const request of this.#queue.slice(claiming, claiming + free)) {
+    for (const request of this.#queue.slice(from, from + free)) {
       if (request.spec.capacity === capacity) {
         void this.#claimFor(request).claimUntilHeld();
       }
@@ -242,6 +241,7 @@ export class Cohort {
   #take(request: Request): Request {
     this.#queue.splice(this.#queue.indexOf(request), 1);
     request.leave();
+    this.runtime.waiting -= 1;
     return request;
   }
 
@@ -253,7 +253,7 @@ export class Cohort {
   #timedOut(request: Request): void {
     const { spec } = request;
     const ahead = this.#queue.indexOf(request);
-    const claiming = this.#tenancies.find((tenancy) => tenancy.phase === 'claiming');
+    const [claiming] = this.#claiming;
     const waiting = claiming?.waiting;
     let reason: Error = this.#busy(spec, this.runtime.identity, ahead);
     if (claiming?.failure || (claiming && !waiting)) reason = this.#unavailable(claiming);
@@ -273,16 +273,6 @@ export class Cohort {
 
   #unavailable({ failure }: Tenancy): StoreUnavailableError {
     return new StoreUnavailableError(this.runtime.store.name, this.key, failure?.cause);
-  }
-
-  /** Whether a single attempt would find others of this process before it. */
-  #isBusyFor(spec: Spec): boolean {
-    // Claims of another capacity make nobody wait: the store refuses, and says why.
-    const used = this.#tenancies.filter(
-      ({ claim, users }) => users.length > 0 && claim.capacity === spec.capacity,
-    );
-    const isFull = used.length >= mostClaims(spec.capacity) && !this.#serving(spec);
-    return this.#queue.length > 0 || isFull;
   }
 }
 

@@ -34,7 +34,8 @@ export interface LostMessage {
 
 export interface StoreErrorMessage {
   readonly store: string;
-  readonly operation: 'open' | 'claim' | 'renew' | 'drop' | 'close';
+  /** The store is opened by the first of them. */
+  readonly operation: 'claim' | 'renew' | 'drop' | 'close';
   readonly cause: unknown;
 }
 

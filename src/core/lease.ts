@@ -118,7 +118,7 @@ export class LocalLease implements Lease {
       void this.#tenancy.userLeft(this);
       this.lose('held-too-long');
     };
-    this.#holdTimer = this.#tenancy.clock.setTimer(tooLong, maxHoldMs, false);
+    this.#holdTimer = this.#tenancy.runtime.clock.setTimer(tooLong, maxHoldMs, false);
   }
 
   /** Comes last in whatever ends the lease: listeners of the signal run at once, and may call anything. */
@@ -144,7 +144,8 @@ export class LocalLease implements Lease {
 
   #finish(reason: LossReason): void {
     this.#end = reason;
-    this.#tenancy.clock.clearTimer(this.#holdTimer);
+    this.#tenancy.runtime.leases -= 1;
+    this.#tenancy.runtime.clock.clearTimer(this.#holdTimer);
   }
 }
 

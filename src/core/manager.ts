@@ -67,10 +67,8 @@ export class LockManager {
   }
 
   get usage(): Usage {
-    const cohorts = [...this.#runtime.cohorts.values()];
-    const leases = cohorts.reduce((sum, cohort) => sum + cohort.leases, 0);
-    const waiting = cohorts.reduce((sum, cohort) => sum + cohort.waiting, 0);
-    return { keys: cohorts.length, leases, waiting };
+    const { cohorts, leases, waiting } = this.#runtime;
+    return { keys: cohorts.size, leases, waiting };
   }
 
   /**
@@ -204,9 +202,9 @@ export class LockManager {
   }
 
   async #close(graceMs: number): Promise<void> {
-    await this.#until(() => this.usage.leases === 0, graceMs);
+    await this.#until(() => this.#runtime.leases === 0, graceMs);
     for (const cohort of [...this.#runtime.cohorts.values()]) cohort.close();
-    await this.#until(() => this.#runtime.unsettled === 0, CLOSE_BOUND_MS);
+    await this.#until(() => this.#runtime.calls === 0, CLOSE_BOUND_MS);
     await this.#runtime.close(CLOSE_BOUND_MS);
   }
 

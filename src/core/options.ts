@@ -68,8 +68,8 @@ export interface CloseOptions {
   readonly graceMs?: number;
 }
 
-/** The longest delay that a Node.js timer can take. */
-export const MAX_DELAY_MS = 2_147_483_647;
+/** 24 days, near the longest that a Node.js timer can take. */
+export const MAX_DELAY_MS = 2_073_600_000;
 /** UTF-16 code units of a key. */
 export const MAX_KEY_LENGTH = 512;
 /** Keys of one acquire. */

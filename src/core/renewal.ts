@@ -12,51 +12,40 @@ const BATCH_SHARE = 1 / 12;
 /** One call to the store renews at most so many leases. */
 const MAX_BATCH = 1_000;
 
-export class Renewal {
-  readonly #runtime: Runtime;
-  readonly #held = new Set<Tenancy>();
-  #timer: Timer;
-  /** When the timer runs, by the monotonic clock. */
-  #dueMs = Infinity;
-
-  constructor(runtime: Runtime) {
-    this.#runtime = runtime;
-  }
-
-  add(tenancy: Tenancy, renewInMs: number): void {
-    this.#held.add(tenancy);
-    this.#wakeIn(renewInMs);
-  }
-
+export interface Renewal {
+  add(tenancy: Tenancy, renewInMs: number): void;
   /** The timer stays as it is: it finds nothing to do, which is cheaper than to set it anew for each release. */
-  remove(tenancy: Tenancy): void {
-    this.#held.delete(tenancy);
-  }
-
+  remove(tenancy: Tenancy): void;
   /** Renews everything now: events may have been missed. */
-  renewAll(): void {
-    this.#renew([...this.#held]);
+  renewAll(): void;
+  stop(): void;
+}
+
+export function startRenewal(runtime: Runtime): Renewal {
+  const { clock } = runtime;
+  const held = new Set<Tenancy>();
+  let timer: Timer;
+  /** When the timer runs, by the monotonic clock. */
+  let dueMs = Infinity;
+
+  function stop(): void {
+    clock.clearTimer(timer);
+    dueMs = Infinity;
   }
 
-  stop(): void {
-    this.#runtime.clock.clearTimer(this.#timer);
-    this.#dueMs = Infinity;
+  function wakeIn(delayMs: number): void {
+    const atMs = clock.monotonicMs() + delayMs;
+    if (atMs >= dueMs) return;
+    stop();
+    dueMs = atMs;
+    timer = clock.setTimer(tick, Math.max(0, delayMs), false);
   }
 
-  #wakeIn(delayMs: number): void {
-    const { clock } = this.#runtime;
-    const dueMs = clock.monotonicMs() + delayMs;
-    if (dueMs >= this.#dueMs) return;
-    this.stop();
-    this.#dueMs = dueMs;
-    this.#timer = clock.setTimer(() => this.#tick(), Math.max(0, delayMs), false);
-  }
-
-  #tick(): void {
-    this.#dueMs = Infinity;
+  function tick(): void {
+    dueMs = Infinity;
     const due: Tenancy[] = [];
     let nextMs = Infinity;
-    for (const tenancy of [...this.#held]) {
+    for (const tenancy of [...held]) {
       tenancy.checkDeadline();
       if (tenancy.phase === 'ended') continue;
       nextMs = Math.min(nextMs, tenancy.remainingMs());
@@ -65,30 +54,42 @@ export class Renewal {
       if (renewInMs <= tenancy.claim.ttlMs * BATCH_SHARE) due.push(tenancy);
       else nextMs = Math.min(nextMs, renewInMs);
     }
-    this.#wakeIn(nextMs);
-    this.#renew(due);
+    wakeIn(nextMs);
+    renew(due);
   }
 
-  #renew(tenancies: readonly Tenancy[]): void {
+  function renew(tenancies: readonly Tenancy[]): void {
     for (let start = 0; start < tenancies.length; start += MAX_BATCH) {
-      void this.#renewBatch(tenancies.slice(start, start + MAX_BATCH));
+      void renewBatch(tenancies.slice(start, start + MAX_BATCH));
     }
   }
 
-  async #renewBatch(batch: readonly Tenancy[]): Promise<void> {
-    const sinceSent = stopwatch(this.#runtime.clock);
+  async function renewBatch(batch: readonly Tenancy[]): Promise<void> {
+    const sinceSent = stopwatch(clock);
     for (const tenancy of batch) tenancy.isRenewing = true;
-    const claims = batch.map((tenancy) => tenancy.claim);
     // Without an answer, the outcome of every claim is unknown.
     let outcomes: readonly RenewOutcome[] = [];
     try {
-      outcomes = await this.#runtime.call('renew', (store) => store.renew(claims));
+      outcomes = await runtime.call(
+        'renew',
+        batch.map((tenancy) => tenancy.claim),
+      );
     } catch {}
     batch.forEach((tenancy, index) => {
       tenancy.onRenewed(outcomes[index], sinceSent);
       // What is still overdue is tried again after a while.
       const againMs = Math.max(tenancy.renewInMs(), tenancy.claim.ttlMs * BATCH_SHARE);
-      if (tenancy.phase === 'held') this.#wakeIn(againMs);
+      if (tenancy.phase === 'held') wakeIn(againMs);
     });
   }
+
+  return {
+    add(tenancy, renewInMs) {
+      held.add(tenancy);
+      wakeIn(renewInMs);
+    },
+    remove: (tenancy) => void held.delete(tenancy),
+    renewAll: () => renew([...held]),
+    stop,
+  };
 }

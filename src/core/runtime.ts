@@ -5,7 +5,7 @@ import { type Clock, systemClock } from './clock.ts';
 import type { Cohort } from './cohort.ts';
 import * as diagnostics from './diagnostics.ts';
 import { type LockManagerOptions, readNumber } from './options.ts';
-import { Renewal } from './renewal.ts';
+import { type Renewal, startRenewal } from './renewal.ts';
 import type { ClaimId, LeaseStore, StoreEvent } from './store.ts';
 
 /** The first retry of an unanswered call comes after about this time. */
@@ -15,6 +15,8 @@ const RETRY_CEILING_MS = 1_000;
 /** A drop that nobody answers is given up after so many attempts: the store ends the lease by its ttl. */
 const MAX_DROP_ATTEMPTS = 10;
 
+type Operation = 'claim' | 'renew' | 'drop' | 'close';
+
 export class Runtime {
   readonly store: LeaseStore;
   readonly clock: Clock;
@@ -22,11 +24,13 @@ export class Runtime {
   readonly identity: string;
   readonly maxPasses: number;
   readonly maxPassMs: number;
-  readonly renewal: Renewal = new Renewal(this);
+  readonly renewal: Renewal;
   /** Of every key that is in use, waited for, or retained. */
   readonly cohorts: Map<string, Cohort> = new Map();
-  /** Claims and drops that are under way. */
-  unsettled = 0;
+  /** Leases in use, callers that wait, and calls to the store that are under way. */
+  leases = 0;
+  waiting = 0;
+  calls = 0;
   readonly #onEvent: (event: StoreEvent) => void;
   #opening: Promise<void> | undefined;
   #isOpen = false;
@@ -40,6 +44,7 @@ export class Runtime {
     this.identity = identity;
     this.maxPasses = readNumber(fairness, 'maxPasses');
     this.maxPassMs = readNumber(fairness, 'maxPassMs');
+    this.renewal = startRenewal(this);
     this.#onEvent = onEvent;
   }
 
@@ -49,19 +54,23 @@ export class Runtime {
     return this.identity + this.#owners.toString(36);
   }
 
-  /** Makes one attempt, after the store is open; a store that is still being opened can be closed. */
-  async call<Answer>(
-    operation: diagnostics.StoreErrorMessage['operation'],
-    attempt: (store: LeaseStore) => Promise<Answer>,
-  ): Promise<Answer> {
+  /** Makes one call to the store, once it is open. A store that is still being opened can be closed. */
+  async call<Name extends Operation>(
+    operation: Name,
+    ...args: Parameters<LeaseStore[Name]>
+  ): Promise<Awaited<ReturnType<LeaseStore[Name]>>> {
+    const { store } = this;
+    this.calls += 1;
     try {
       if (!this.#isOpen && operation !== 'close') await this.#open();
-      return await attempt(this.store);
+      return await (store[operation] as (...given: unknown[]) => never).apply(store, args);
     } catch (cause) {
       if (diagnostics.storeError.hasSubscribers) {
-        diagnostics.storeError.publish({ store: this.store.name, operation, cause });
+        diagnostics.storeError.publish({ store: store.name, operation, cause });
       }
       throw cause;
+    } finally {
+      this.calls -= 1;
     }
   }
 
@@ -73,18 +82,16 @@ export class Runtime {
 
   /** Drops a claim, again until the store answers. The first attempt may be under way. Never rejects. */
   async drop(id: ClaimId, ttlMs: number, first?: Promise<unknown>): Promise<void> {
-    this.unsettled += 1;
     let answer = first;
     for (let attempt = 0; attempt < MAX_DROP_ATTEMPTS; attempt += 1) {
       try {
-        await (answer ?? this.call('drop', (store) => store.drop(id)));
-        break;
+        await (answer ?? this.call('drop', id));
+        return;
       } catch {
         answer = undefined;
         await this.delay(this.retryMs(attempt, ttlMs), false);
       }
     }
-    this.unsettled -= 1;
   }
 
   /** Resolves with the promise, or after the time if that comes first. Never rejects. */
@@ -108,11 +115,7 @@ export class Runtime {
   /** Closes the store, if it was ever opened. Never rejects. */
   async close(maxMs: number): Promise<void> {
     this.renewal.stop();
-    if (this.#opening)
-      await this.bounded(
-        this.call('close', (store) => store.close()),
-        maxMs,
-      );
+    if (this.#opening) await this.bounded(this.call('close'), maxMs);
   }
 
   #open(): Promise<void> {

@@ -4,7 +4,7 @@
  * The tasks of a process use a held tenancy one after the other (or together, when they share), without I/O. All the
  * rules on which moments a lease counts from, and which answers and messages may still be believed, are in this file.
  */
-import { type Clock, type Stopwatch, stopwatch, type Timer, validityMs } from './clock.ts';
+import { type Stopwatch, stopwatch, type Timer, validityMs } from './clock.ts';
 import type { Cohort } from './cohort.ts';
 import type { LossReason } from './errors.ts';
 import { GRANTS_PER_EPOCH, LocalLease } from './lease.ts';
@@ -27,7 +27,7 @@ const JEOPARDY_SHARE = 1 / 2;
 export class Tenancy {
   readonly claim: Claim;
   readonly spec: Spec;
-  readonly clock: Clock;
+  readonly runtime: Runtime;
   phase: 'claiming' | 'held' | 'ended' = 'claiming';
   epoch = 0n;
   isRenewing = false;
@@ -38,7 +38,6 @@ export class Tenancy {
   /** Local callers that have a lease under it. */
   readonly users: LocalLease[] = [];
   readonly #cohort: Cohort;
-  readonly #runtime: Runtime;
   /** Since before the sending of the first claim; later, of the last claim that was answered. */
   #sinceAnswered: Stopwatch | undefined;
   /** Since before the sending of the request by which the store last confirmed the lease. */
@@ -56,28 +55,26 @@ export class Tenancy {
 
   constructor(cohort: Cohort, spec: Spec, wait: boolean) {
     this.#cohort = cohort;
-    this.#runtime = cohort.runtime;
-    this.clock = cohort.runtime.clock;
+    this.runtime = cohort.runtime;
     this.spec = spec;
     this.#ttlMs = spec.ttlMs;
     const { units, capacity, ttlMs } = spec;
-    this.claim = { key: cohort.key, owner: this.#runtime.newOwner(), units, capacity, ttlMs, wait };
+    this.claim = { key: cohort.key, owner: this.runtime.newOwner(), units, capacity, ttlMs, wait };
   }
 
   // --- Claiming ------------------------------------------------------------------------------------------------------
 
   /** Claims until the key is held. The first attempt may be part of the drop of another tenancy. Never rejects. */
   async claimUntilHeld(swap?: () => Promise<ClaimOutcome | null>): Promise<void> {
-    this.#runtime.unsettled += 1;
     let attempt = swap;
     let failures = 0;
     while (this.phase === 'claiming') {
-      const sinceSent = stopwatch(this.clock);
+      const sinceSent = stopwatch(this.runtime.clock);
       this.#sinceAnswered ??= sinceSent;
       this.#isKicked = false;
       let delayMs: number;
       try {
-        const claimed = attempt?.() ?? this.#runtime.call('claim', (s) => s.claim(this.claim));
+        const claimed = attempt?.() ?? this.runtime.call('claim', this.claim);
         delayMs = this.#answered(await claimed, sinceSent);
         failures = 0;
       } catch (cause) {
@@ -87,7 +84,6 @@ export class Tenancy {
       attempt = undefined;
       if (delayMs > 0 && !this.#isKicked) await this.#pause(delayMs);
     }
-    this.#runtime.unsettled -= 1;
   }
 
   /** Claims at once, or right after the attempt that is under way. */
@@ -134,7 +130,7 @@ export class Tenancy {
     if (phase === 'held') return 0;
     this.failure = { cause };
     if (phase === 'claiming' && this.claim.wait) {
-      return this.#runtime.retryMs(failures, this.claim.ttlMs);
+      return this.runtime.retryMs(failures, this.claim.ttlMs);
     }
     // Done or not done: nobody needs it any more.
     this.drop();
@@ -146,7 +142,7 @@ export class Tenancy {
     return new Promise((resolve) => {
       this.#endPause = resolve;
       // Somebody waits for this: the timer holds the process open.
-      this.#timer = this.clock.setTimer(resolve, delayMs, true);
+      this.#timer = this.runtime.clock.setTimer(resolve, delayMs, true);
     });
   }
 
@@ -176,8 +172,8 @@ export class Tenancy {
     this.epoch = epoch;
     // A waiter's message may have overtaken the grant.
     this.#isWanted ||= wanted;
-    this.#grantedAtMs = this.clock.monotonicMs();
-    this.#runtime.renewal.add(this, ttlMs * RENEW_SHARE - passedMs);
+    this.#grantedAtMs = this.runtime.clock.monotonicMs();
+    this.runtime.renewal.add(this, ttlMs * RENEW_SHARE - passedMs);
     this.#cohort.advance();
     return true;
   }
@@ -240,9 +236,11 @@ export class Tenancy {
     if (this.#grants === 0) return passedMs < validityMs(this.#ttlMs);
     // In jeopardy it is not passed on at all, and while another process waits only so far.
     if (this.#grants >= GRANTS_PER_EPOCH || passedMs > this.#ttlMs * JEOPARDY_SHARE) return false;
-    const { maxPasses, maxPassMs } = this.#runtime;
+    const { maxPasses, maxPassMs } = this.runtime;
     if (!this.#isWanted) return true;
-    return this.#grants <= maxPasses && this.clock.monotonicMs() - this.#grantedAtMs < maxPassMs;
+    return (
+      this.#grants <= maxPasses && this.runtime.clock.monotonicMs() - this.#grantedAtMs < maxPassMs
+    );
   }
 
   /** A lease for a local caller. Only after `canServe`. */
@@ -251,6 +249,7 @@ export class Tenancy {
     if (spec.maxHoldMs < MAX_DELAY_MS) lease.limitHold(spec.maxHoldMs);
     this.#grants += 1;
     this.users.push(lease);
+    this.runtime.leases += 1;
     this.#retainMs = spec.retainMs;
     this.#wasUsed = true;
     return lease;
@@ -280,7 +279,7 @@ export class Tenancy {
         if (!this.#wasUsed) this.#retainMs = 0;
         this.#cohort.advance();
       };
-      this.#timer = this.clock.setTimer(look, this.#retainMs, false);
+      this.#timer = this.runtime.clock.setTimer(look, this.#retainMs, false);
     }
     return true;
   }
@@ -293,22 +292,20 @@ export class Tenancy {
    */
   drop(next?: Tenancy): void {
     const remainingMs = this.remainingMs();
-    const drop = (): Promise<DropOutcome> =>
-      this.#runtime.call('drop', (store) => store.drop(this.claim, next?.claim));
     this.phase = 'ended';
     this.#stopTimer();
-    this.#runtime.renewal.remove(this);
+    this.runtime.renewal.remove(this);
     let answer: Promise<DropOutcome> | undefined;
     void next?.claimUntilHeld(async () => {
-      answer = drop();
+      answer = this.runtime.call('drop', this.claim, next.claim);
       return (await answer).next;
     });
-    const dropped = this.#runtime.drop(this.claim, this.claim.ttlMs, answer ?? drop());
-    this.#dropped = this.#runtime.bounded(dropped, remainingMs);
+    const dropped = this.runtime.drop(this.claim, this.claim.ttlMs, answer);
+    this.#dropped = this.runtime.bounded(dropped, remainingMs);
   }
 
   #stopTimer(): void {
-    this.clock.clearTimer(this.#timer);
+    this.runtime.clock.clearTimer(this.#timer);
     this.#timer = undefined;
     this.#endPause();
   }
