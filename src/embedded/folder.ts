@@ -62,24 +62,24 @@ export function prepareFolder(path: string): StoreFolder {
   }
 }
 
-/** What names this boot of the machine, or `null` where nothing does. */
+/**
+ * What names this boot of the machine, or `null` on systems where nothing does. Where there is a name it must be read:
+ * two processes that name one boot differently would not see each other's leases.
+ */
 function readBoot(): string | null {
-  try {
-    if (process.platform === 'linux') {
-      return fileName(readFileSync('/proc/sys/kernel/random/boot_id', 'utf8'));
-    }
-    if (process.platform === 'darwin') {
-      return fileName(execFileSync('sysctl', ['-n', 'kern.bootsessionuuid'], { encoding: 'utf8' }));
-    }
-  } catch {
-    // A sandbox may hide it: then nothing is discarded, and every commit is synced.
+  if (process.platform === 'linux') {
+    return checkBoot(readFileSync('/proc/sys/kernel/random/boot_id', 'utf8'));
+  }
+  if (process.platform === 'darwin') {
+    return checkBoot(execFileSync('sysctl', ['-n', 'kern.bootsessionuuid'], { encoding: 'utf8' }));
   }
   return null;
 }
 
-function fileName(text: string): string | null {
-  const name = text.trim().toLowerCase();
-  return /^[0-9a-f-]{8,64}$/.test(name) ? name : null;
+function checkBoot(text: string): string {
+  const boot = text.trim().toLowerCase();
+  if (/^[0-9a-f-]{8,64}$/.test(boot)) return boot;
+  throw new Error(`'${boot}' does not name a boot of the machine`);
 }
 
 /**

@@ -2,6 +2,7 @@
  * A process of its own, for the fault tests of the embedded store. Told what to do by its arguments; talks to its parent
  * by messages.
  */
+import { once } from 'node:events';
 import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LockManager } from 'leasehold';
@@ -84,12 +85,10 @@ async function exitStuck() {
   const store = embedded({ path, requestTimeoutMs: 50 });
   await store.open(() => undefined);
   say('open');
-  process.once('message', async () => {
-    const claim = { key: 'k', owner: 'o', units: 1, capacity: 1, ttlMs: 100, wait: true };
-    await store.claim(claim).catch(() => undefined);
-    say('exiting');
-    process.exit(7);
-  });
+  await once(process, 'message');
+  const claim = { key: 'k', owner: 'o', units: 1, capacity: 1, ttlMs: 100, wait: true };
+  await store.claim(claim).catch(() => undefined);
+  process.exit(7);
 }
 
 const roles = { stopInTransaction, hold, count, exitBusy, exitStuck };
