@@ -24,7 +24,7 @@ interface Flight {
   readonly calls: Call[];
   readonly settle: Settle<Answer>[];
   weight: number;
-  timer?: NodeJS.Timeout;
+  sentMs: number;
 }
 
 /** What makes the process wait for the thread: an open that is under way, and calls that are. */
@@ -41,6 +41,8 @@ export class EngineClient {
   #boarding: Flight | null = null;
   #lastId = 0;
   #unanswered = 0;
+  #answeredMs = 0;
+  #overdueTimer: NodeJS.Timeout | null = null;
   /** Why the thread takes no calls any more. */
   #over: Error | null = null;
 
@@ -120,7 +122,7 @@ export class EngineClient {
   }
 
   #board(): Flight {
-    const flight: Flight = { calls: [], settle: [], weight: 0 };
+    const flight: Flight = { calls: [], settle: [], weight: 0, sentMs: 0 };
     this.#boarding = flight;
     queueMicrotask(() => {
       if (this.#boarding === flight) this.#send(flight);
@@ -134,15 +136,34 @@ export class EngineClient {
     const id = this.#lastId;
     this.#flights.set(id, flight);
     this.#wait(flight);
-    flight.timer = setTimeout(() => {
-      const error = new Error(`no answer from the engine in ${this.#timeoutMs} ms`);
-      this.#settle(flight, ({ reject }) => reject(error));
-    }, this.#timeoutMs);
+    flight.sentMs = performance.now();
+    this.#overdueTimer ??= this.#lookForOverdueIn(this.#timeoutMs);
     try {
       this.#post({ is: 'batch', id, calls: flight.calls });
     } catch (error) {
       // A claim that is not plain data: a caller's mistake must not end the process.
       this.#settle(this.#land(id), ({ reject }) => reject(error as Error));
+    }
+  }
+
+  #lookForOverdueIn(delayMs: number): NodeJS.Timeout {
+    // After a stall of this event loop timers run first: answers that lie there already are taken before the look.
+    const look = (): unknown => setImmediate(() => this.#lookForOverdue());
+    return setTimeout(look, delayMs).unref();
+  }
+
+  /** Gives up on calls that wait while the engine answers nothing at all. Behind other calls they may wait for longer. */
+  #lookForOverdue(): void {
+    this.#overdueTimer = null;
+    const error = new Error(`no answer from the engine in ${this.#timeoutMs} ms`);
+    for (const flight of this.#flights.values()) {
+      if (flight.settle.length === 0) continue;
+      const quietMs = performance.now() - Math.max(flight.sentMs, this.#answeredMs);
+      if (quietMs < this.#timeoutMs) {
+        this.#overdueTimer = this.#lookForOverdueIn(this.#timeoutMs - quietMs);
+        return;
+      }
+      this.#settle(flight, ({ reject }) => reject(error));
     }
   }
 
@@ -171,13 +192,13 @@ export class EngineClient {
   #land(id: number): Flight {
     const flight = this.#flights.get(id) as Flight;
     this.#flights.delete(id);
+    this.#answeredMs = performance.now();
     this.#unanswered -= flight.weight;
     return flight;
   }
 
   /** The first time counts: an answer that comes after its time-out changes nothing. */
   #settle(flight: Flight, how: (call: Settle<Answer>, index: number) => void): void {
-    clearTimeout(flight.timer);
     for (const [index, call] of flight.settle.entries()) how(call, index);
     flight.settle.length = 0;
     this.#waitNoMore(flight);
@@ -189,6 +210,8 @@ export class EngineClient {
     for (const flight of this.#flights.values())
       this.#settle(flight, ({ reject }) => reject(error));
     this.#flights.clear();
+    if (this.#overdueTimer !== null) clearTimeout(this.#overdueTimer);
+    this.#overdueTimer = null;
   }
 
   #post(message: ToEngine): void {

@@ -17,7 +17,7 @@ import {
 } from '../core/key-state.ts';
 import type { Claim, ClaimOutcome, DropOutcome, RenewOutcome, StoreEvent } from '../core/store.ts';
 import type { ExitGuard } from './exit-guard.ts';
-import type { Answer, Call, EmbeddedKeyReport } from './protocol.ts';
+import { type Answer, type Call, type EmbeddedKeyReport, KEYS_A_REPORT } from './protocol.ts';
 
 /** Epochs are microseconds since then, so that they also increase over restarts of the machine. */
 const EPOCH_START_MS = Date.UTC(2020, 0, 1);
@@ -148,7 +148,7 @@ class Step implements StepContext {
       case 'drop':
         return this.#drop(call.id.key, call);
       case 'inspect':
-        return this.#inspect();
+        return this.#inspect(call.after);
     }
   }
 
@@ -214,8 +214,11 @@ class Step implements StepContext {
     return outcome;
   }
 
-  #inspect(): EmbeddedKeyReport[] {
-    const entries = this.#database.getRange({ start: FIRST_KEY, end: AFTER_LAST_KEY });
+  #inspect(after: string | null): EmbeddedKeyReport[] {
+    // The key that follows another one directly is the same with a zero byte behind.
+    const start = after === null ? FIRST_KEY : recordName(`${after}\0`);
+    const range = { start, end: AFTER_LAST_KEY, limit: KEYS_A_REPORT };
+    const entries = this.#database.getRange(range);
     return [...entries].map(({ key: name, value }) => {
       const { capacity, holders, waiters } = value as KeyState;
       return {

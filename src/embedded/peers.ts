@@ -4,7 +4,7 @@
  *
  * All of it is a short cut. A message that is lost costs its receiver the time until it looks again, and nothing else.
  */
-import { existsSync, readdirSync, statSync, unlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync, unlinkSync } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { StoreEvent } from '../core/store.ts';
@@ -12,7 +12,7 @@ import { isChannel, isComparable, isKnownDead } from './channel.ts';
 import type { SocketPlace } from './folder.ts';
 import { decodeEvent, encodeEvent, LineReader } from './wire.ts';
 
-/** Connections that are kept open, in each direction; the longest unused gives way. */
+/** Connections that are kept open, in each direction; the oldest gives way. */
 const MAX_PEERS = 1_024;
 /** What a peer that does not read may leave unsent; more is dropped, for it will look by itself. */
 const MAX_UNSENT_BYTES = 1_048_576;
@@ -74,6 +74,7 @@ export class Peers {
     this.#lookedAtMs = nowMs;
     if (this.#server === null || existsSync(this.#place.addressOf(this.channel))) return;
     this.#server.close();
+    mkdirSync(this.#place.folder, { recursive: true, mode: 0o700 });
     this.#listen().catch(() => undefined);
   }
 
@@ -119,10 +120,8 @@ export class Peers {
 
   /** A connection that breaks is tried once more, which tells whether the peer went or only the connection. */
   #connect(channel: string, tryOnceMore = true): Socket {
-    const longestUnused = this.#outgoing.keys().next().value;
-    if (this.#outgoing.size >= MAX_PEERS && longestUnused !== undefined) {
-      this.#disconnect(longestUnused);
-    }
+    const oldest = this.#outgoing.keys().next().value;
+    if (this.#outgoing.size >= MAX_PEERS && oldest !== undefined) this.#disconnect(oldest);
     const socket = createConnection(this.#place.addressOf(channel));
     this.#outgoing.set(channel, socket);
     let connected = false;

@@ -23,13 +23,16 @@ export type Call =
   | { readonly is: 'claim'; readonly claim: Claim }
   | { readonly is: 'renew'; readonly claims: readonly Claim[] }
   | { readonly is: 'drop'; readonly id: ClaimId; readonly again: Claim | undefined }
-  | { readonly is: 'inspect' };
+  | { readonly is: 'inspect'; readonly after: string | null };
 
 export type Answer =
   | ClaimOutcome
   | readonly RenewOutcome[]
   | DropOutcome
   | readonly EmbeddedKeyReport[];
+
+/** As many keys are reported in one answer; fewer mean that there are no more. */
+export const KEYS_A_REPORT = 500;
 
 /** The calls of one turn, which the engine makes in one transaction and answers in the same order. */
 export interface Batch {

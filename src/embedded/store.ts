@@ -14,7 +14,7 @@ import type {
   StoreEvent,
 } from '../core/store.ts';
 import { EngineClient } from './engine-client.ts';
-import type { Answer, Call, EmbeddedKeyReport } from './protocol.ts';
+import { type Answer, type Call, type EmbeddedKeyReport, KEYS_A_REPORT } from './protocol.ts';
 
 export interface EmbeddedOptions {
   /**
@@ -23,8 +23,8 @@ export interface EmbeddedOptions {
    */
   readonly path: string;
   /**
-   * How long a call may take, in milliseconds. After that it counts as unknown, done or not done, and the manager tries
-   * again. Default 2,000.
+   * How long calls wait while the store answers nothing at all, in milliseconds. After that they count as unknown, done
+   * or not done, and the manager tries again. Default 2,000.
    */
   readonly requestTimeoutMs?: number;
   /** How long opening the folder may take, in milliseconds. Default 10,000. */
@@ -104,9 +104,19 @@ export class EmbeddedStore implements LeaseStore {
     return this.#call<DropOutcome>({ is: 'drop', id: { key: id.key, owner: id.owner }, again });
   }
 
-  /** What stands in the folder, expired leases that nobody has looked at since included. For tools and tests. */
-  inspect(): Promise<readonly EmbeddedKeyReport[]> {
-    return this.#call<readonly EmbeddedKeyReport[]>({ is: 'inspect' });
+  /**
+   * What stands in the folder, expired leases that nobody has looked at since included; not all of it of one moment. For
+   * tools and tests.
+   */
+  async inspect(): Promise<readonly EmbeddedKeyReport[]> {
+    const found: EmbeddedKeyReport[] = [];
+    for (let isMore = true; isMore; ) {
+      const after = found.at(-1)?.key ?? null;
+      const next = await this.#call<readonly EmbeddedKeyReport[]>({ is: 'inspect', after });
+      found.push(...next);
+      isMore = next.length === KEYS_A_REPORT;
+    }
+    return found;
   }
 
   async close(): Promise<void> {

@@ -130,6 +130,19 @@ describe('as an engine', () => {
     await expect(broken).rejects.toThrow('could not be cloned');
     expect(await store.claim(claimOf('k', 'a'))).toMatchObject({ is: 'granted' });
   });
+
+  test('an answer that lies there already counts, however long this event loop was stalled', async () => {
+    const store = embedded({ path, requestTimeoutMs: 50 });
+    stores.push(store);
+    await store.open(() => undefined);
+    await store.claim(claimOf('warm', 'a'));
+    const answer = store.claim(claimOf('k', 'a'));
+    // The call is sent at the end of this turn; the stall is in the next one.
+    await new Promise((resolve) => setImmediate(resolve));
+    const stall = new Int32Array(new SharedArrayBuffer(4));
+    Atomics.wait(stall, 0, 0, 300);
+    expect(await answer).toMatchObject({ is: 'granted' });
+  });
 });
 
 describe('keys', () => {
