@@ -73,6 +73,13 @@ export class Trial {
     return made as Tuple<Participant, Count>;
   }
 
+  /** Opens their stores, which may take longer than a short ttl or a short wait does. */
+  async warmUp(...participants: readonly Participant[]): Promise<void> {
+    for (const { locks } of participants) {
+      await (await this.settles('opening', locks.acquire('warm-up'))).release();
+    }
+  }
+
   /** An open store without a manager, for what is about the contract itself. */
   async store(): Promise<FaultyStore> {
     const store = new FaultyStore(this.#world.store());

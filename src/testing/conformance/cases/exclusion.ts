@@ -2,11 +2,20 @@
  * Mutual exclusion, order, and what is left behind, through the public face.
  */
 import assert from 'node:assert/strict';
-import { AcquireTimeoutError, ManagerClosedError } from '../../../core/errors.ts';
+import {
+  AcquireTimeoutError,
+  ManagerClosedError,
+  StoreUnavailableError,
+} from '../../../core/errors.ts';
 import { type ConformanceCase, needs } from '../suite.ts';
 import { delay, type Participant, type Trial, turn } from '../trial.ts';
 
 const KEY = 'contribution:42';
+
+/** Within a very short wait, a busy machine may have no answer from its store at all. */
+function isGivingUp(reason: unknown): boolean {
+  return reason instanceof AcquireTimeoutError || reason instanceof StoreUnavailableError;
+}
 
 /** Read, modify, write, with time for others to come between. */
 async function increment(counter: { value: number }): Promise<void> {
@@ -142,8 +151,7 @@ async function abortRacesGrant(trial: Trial): Promise<void> {
 async function timeOutRacesGrant(trial: Trial): Promise<void> {
   const [a, b, c] = trial.participants(3);
   const waitMs = 20;
-  // Opening a store takes longer than that.
-  for (const { locks } of [a, b, c]) await (await locks.acquire('first')).release();
+  await trial.warmUp(a, b, c);
   for (let round = 0; round < 12; round += 1) {
     const lease = await trial.settles('the first lease', a.locks.acquire(KEY));
     const racing = b.locks.acquire(KEY, { waitMs });
@@ -152,7 +160,7 @@ async function timeOutRacesGrant(trial: Trial): Promise<void> {
     await lease.release();
     const [won] = await Promise.allSettled([racing]);
     if (won.status === 'fulfilled') await won.value.release();
-    else assert(won.reason instanceof AcquireTimeoutError);
+    else assert(isGivingUp(won.reason));
     await (await trial.settles('the next lease', c.locks.acquire(KEY))).release();
   }
   await trial.leavesNothing();
@@ -161,9 +169,11 @@ async function timeOutRacesGrant(trial: Trial): Promise<void> {
 async function timedOut(trial: Trial): Promise<void> {
   const holder = trial.participant({ identity: 'web-3:4121:nonce' });
   const [first, impatient, last] = trial.participants(3);
+  await trial.warmUp(impatient);
+  const waitMs = 1_500;
   const lease = await holder.locks.acquire(KEY);
   const ahead = await trial.queue(first, KEY);
-  const leaving = await trial.queue(impatient, KEY, { waitMs: 250 });
+  const leaving = await trial.queue(impatient, KEY, { waitMs });
   const behind = await trial.queue(last, KEY);
   const error = await leaving.lease.then(
     () => assert.fail('the key is held'),
@@ -175,7 +185,7 @@ async function timedOut(trial: Trial): Promise<void> {
     impatient.store.guarantees.order === 'none' || error.ahead === 1,
     'and how many wait ahead',
   );
-  assert.match(error.message, /not acquired in 250 ms; held by web-3:4121/);
+  assert.match(error.message, /not acquired in 1500 ms; held by web-3:4121/);
   await lease.release();
   await (await trial.settles('the one ahead', ahead.lease)).release();
   await (await trial.settles('the one behind', behind.lease)).release();
@@ -186,7 +196,7 @@ async function allOrNone(trial: Trial): Promise<void> {
   const [a, b, c] = trial.participants(3);
   const lease = await b.locks.acquire('b');
   assert.equal(await a.locks.tryAcquire(['c', 'b', 'a']), null);
-  await assert.rejects(a.locks.acquire(['c', 'b', 'a'], { waitMs: 100 }), AcquireTimeoutError);
+  await assert.rejects(a.locks.acquire(['c', 'b', 'a'], { waitMs: 100 }), isGivingUp);
   await lease.release();
   await trial.leavesNothing();
   const set = await c.locks.acquire(['c', 'a', 'b', 'a']);

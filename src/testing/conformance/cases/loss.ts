@@ -88,6 +88,7 @@ async function staleLease(trial: Trial): Promise<void> {
 async function hangingStore(trial: Trial): Promise<void> {
   const ttlMs = 600;
   const { locks, store } = trial.participant({ ttlMs });
+  await trial.warmUp({ locks, store });
   const lease = await locks.acquire(KEY);
   let aborts = 0;
   lease.signal.addEventListener('abort', () => {
@@ -112,7 +113,8 @@ async function hangingStore(trial: Trial): Promise<void> {
 }
 
 async function releaseWhileHanging(trial: Trial): Promise<void> {
-  const { locks, store } = trial.participant({ ttlMs: 500 });
+  const { locks, store } = trial.participant({ ttlMs: 1_000 });
+  await trial.warmUp({ locks, store });
   const lease = await locks.acquire(KEY);
   store.hang();
   await trial.settles('release', lease.release());
@@ -178,8 +180,7 @@ async function unknownGrant(trial: Trial): Promise<void> {
 async function heldTooLong(trial: Trial): Promise<void> {
   const [holder, other] = trial.participants(2);
   const lease = await holder.locks.acquire(KEY, { maxHoldMs: 200 });
-  const waiting = await trial.queue(other, KEY);
-  await trial.settles('the next lease', waiting.lease);
+  await trial.settles('the next lease', other.locks.acquire(KEY));
   await assertLost(trial, lease, 'held-too-long');
 }
 

@@ -116,7 +116,7 @@ async function stoppedWaiter(trial: Trial): Promise<void> {
   const acquired = stopped.call('acquire', 'late', KEY, { waitMs: LONG_TTL_MS });
   await trial.settles('the place in the queue', stopped.call('queued', KEY));
   stopped.stop();
-  const next = await trial.queue(behind, KEY, { ttlMs: TTL_MS });
+  const next = await trial.queue(behind, KEY, { ttlMs: 3 * TTL_MS });
   await lease.release();
   const held = await trial.settles('the waiter behind a stopped one', next.lease);
   stopped.goOn();
