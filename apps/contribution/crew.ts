@@ -129,7 +129,9 @@ export class Crew {
       if (instance === this.#killed) {
         this.#kill = { instance, deliveredAgain };
       } else if (++this.#replacements > MAX_REPLACEMENTS) {
-        throw new Error(`${MAX_REPLACEMENTS + 1} instances ended early, the last by ${signal ?? code}`);
+        throw new Error(
+          `${MAX_REPLACEMENTS + 1} instances ended early, the last by ${signal ?? code}`,
+        );
       }
       if (!this.#stopped.aborted) go(await this.#start());
     } catch (error) {

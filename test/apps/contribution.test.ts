@@ -48,8 +48,12 @@ function run(...args: string[]): Promise<Run> {
   return start(...args).end;
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((again) => setTimeout(again, 10));
+/** Waits for something in the run, which must not end before. */
+async function until(condition: () => boolean, child: ChildProcess): Promise<void> {
+  while (!condition()) {
+    expect(child.exitCode).toBe(null);
+    await new Promise((again) => setTimeout(again, 10));
+  }
 }
 
 function write(name: string, lines: Iterable<string>): string {
@@ -258,7 +262,7 @@ describe('an end from outside', () => {
     ['SIGTERM', 143],
   ] as const)('%s ends the instances and removes the folder', async (signal, expected) => {
     const { child, end, out } = start('--only', 'leasehold', '--kill-at', '0');
-    await until(() => out().includes('killed (-9)'));
+    await until(() => out().includes('killed (-9)'), child);
     child.kill(signal);
     // The output is closed by the last process that holds it, so that this waits for the instances as well.
     const { code, err } = await end;
@@ -269,7 +273,7 @@ describe('an end from outside', () => {
 
   it('SIGTERM ends the wait for an input that never comes', async () => {
     const { child, end } = start('--input', '-');
-    await until(() => leftIn().length > 0);
+    await until(() => leftIn().length > 0, child);
     child.kill('SIGTERM');
     const { code, err } = await end;
     expect(err).toBe('');
@@ -279,7 +283,7 @@ describe('an end from outside', () => {
 
   it('by a kill leaves no instance behind', async () => {
     const { child, end, out } = start('--only', 'leasehold', '--kill-at', '0');
-    await until(() => out().includes('killed (-9)'));
+    await until(() => out().includes('killed (-9)'), child);
     child.kill('SIGKILL');
     expect((await end).code).toBe(null);
   });
