@@ -6,8 +6,8 @@
 
 export const SAMPLE_CONTRIBUTIONS = 20_000;
 const ACCOUNTS = 50;
-/** How much busier the busiest accounts are; 0 would be all the same. The first one gets some 9 percent. */
-const SKEW = 0.6;
+/** How much busier the busiest accounts are; 0 would be all the same. The first one gets some 8 percent. */
+const SKEW = 0.5;
 const SEED = 20_260_101;
 
 /** By the number of the line that they come to stand on. */

@@ -132,6 +132,30 @@ describe('the leasehold way', () => {
   });
 });
 
+/** The processes that a process has started; only Linux says so. */
+function childrenOf(pid: number | undefined): number[] {
+  const list = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+  return list === '' ? [] : list.split(' ').map(Number);
+}
+
+describe.skipIf(process.platform !== 'linux')('an instance that is stopped past its lease', () => {
+  it('goes on and harms nothing', async () => {
+    const { lines, cents } = contributions(2_000, 5);
+    const input = write('input.ndjson', lines);
+    const flags = ['--only', 'leasehold', '--kill-at', '5'];
+    const { child, end, out } = start('--input', input, ...flags);
+    await until(() => out().includes('killed (-9)'), child);
+    const [instance] = childrenOf(child.pid);
+    process.kill(instance as number, 'SIGSTOP');
+    // Longer than the ttl of the leases, so that others get them meanwhile.
+    await new Promise((resume) => setTimeout(resume, 1_500));
+    process.kill(instance as number, 'SIGCONT');
+    const { code, out: all } = await end;
+    expect(rowOf(all, 'leasehold, 3 instances').slice(0, 2)).toEqual([cents, cents]);
+    expect(code).toBe(0);
+  });
+});
+
 describe('the other ways', () => {
   it('are right where one task or one process works, wrong otherwise, and never fail the run', async () => {
     // All contributions go to one account, so that tasks cannot but meet.
