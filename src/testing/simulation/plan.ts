@@ -282,17 +282,18 @@ function drawFault(random: SeededRandom, scope: FaultScope, sleeps: boolean): Fa
 function drawLosses(random: SeededRandom, scope: FaultScope): Fault[] {
   const forgets = random.chance(0.5);
   const minJumpMs = forgets ? 0 : -1_500;
-  return Array.from({ length: random.whole(1, 3) }, () => {
+  const draw = (): Fault => {
     const atMs = random.between(0, scope.forMs);
-    switch (random.pick([forgets ? 'restart' : 'clock', 'clock', 'revoke'] as const)) {
-      case 'restart':
-        return { is: 'restart', atMs, forMs: random.between(1, 200), keepsData: false };
-      case 'clock':
-        return { is: 'server-clock', atMs, byMs: random.whole(minJumpMs, 1_500) };
-      case 'revoke':
-        return { is: 'revoke', atMs, key: random.pick([...scope.keys.keys()]) };
+    const dice = random.pick([forgets ? 'restart' : 'clock', 'clock', 'revoke'] as const);
+    if (dice === 'restart') {
+      return { is: 'restart', atMs, forMs: random.between(1, 200), keepsData: false };
     }
-  });
+    if (dice === 'clock') {
+      return { is: 'server-clock', atMs, byMs: random.whole(minJumpMs, 1_500) };
+    }
+    return { is: 'revoke', atMs, key: random.pick([...scope.keys.keys()]) };
+  };
+  return Array.from({ length: random.whole(1, 3) }, draw);
 }
 
 /** When the last effect of a fault is over. */

@@ -98,8 +98,9 @@ export class SimulatedServer {
       // Without an order the one that drops would always be the first to claim, so it only queues.
       const { held } = dropKey(state, id, undefined, context);
       if (!held) return { held, next: null };
-      const isAlone = isEmpty(state) || state.capacity !== again.capacity;
-      const next = isAlone ? claimKey(state, again, context) : queueUp(state, again, context);
+      const isContended = !isEmpty(state) && state.capacity === again.capacity;
+      const mustQueue = isContended && !isKnown(state, again.owner);
+      const next = mustQueue ? queueUp(state, again, context) : claimKey(state, again, context);
       return { held, next };
     });
   }
@@ -183,6 +184,10 @@ export class SimulatedServer {
       },
     };
   }
+}
+
+function isKnown(state: KeyState, owner: string): boolean {
+  return [...state.holders, ...state.waiters].some((one) => one.owner === owner);
 }
 
 function queueUp(state: KeyState, claim: Claim, context: StepContext): ClaimOutcome {

@@ -108,7 +108,12 @@ export class SimulatedStore implements LeaseStore {
 
   async open(on: (event: StoreEvent) => void): Promise<void> {
     this.#isOpening = true;
-    await this.#request(() => undefined);
+    try {
+      await this.#request(() => undefined);
+    } catch (error) {
+      this.#isOpening = false;
+      throw error;
+    }
     this.#on = on;
     this.#listen();
   }
