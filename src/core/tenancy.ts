@@ -120,9 +120,13 @@ export class Tenancy {
   /** A grant event was here before this answer. */
   #overtaken(outcome: ClaimOutcome | null, sinceSent: Stopwatch): void {
     if (outcome?.is !== 'granted' && outcome?.is !== 'waiting') return;
-    if (outcome.is === 'granted' && outcome.epoch === this.epoch) this.#confirm(sinceSent);
-    // Older answers say nothing about now. At or above the epoch that is held, they say that it has ended.
-    else if (outcome.epoch >= this.epoch) this.lose('taken-away');
+    if (outcome.is === 'granted' && outcome.epoch === this.epoch) {
+      this.#confirm(sinceSent);
+      if (outcome.wanted) this.onWanted();
+    } else if (outcome.epoch >= this.epoch) {
+      // An older answer says nothing about now; one at or above the epoch that is held says that it has ended.
+      this.lose('taken-away');
+    }
   }
 
   #notAnswered(cause: unknown, failures: number): number {
