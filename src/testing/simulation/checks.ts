@@ -7,7 +7,7 @@
  * callers are served in their order, in time, and a free key does not stay free while somebody waits for it.
  */
 
-import { AcquireTimeoutError } from '../../core/errors.ts';
+import { AcquireTimeoutError, LeaseholdError } from '../../core/errors.ts';
 import type { Lease } from '../../core/lease.ts';
 import type { Operation } from './plan.ts';
 import type { SimulatedProcess } from './process.ts';
@@ -45,6 +45,8 @@ export interface Use {
 }
 
 export interface Bounds {
+  /** Nothing fails: no lease is lost by itself. */
+  readonly isCalm: boolean;
   /** Data and order can be lost at the server: only the fence is judged. */
   readonly isLossy: boolean;
   /** From here on, in virtual time, nothing fails. */
@@ -71,21 +73,25 @@ export class Checks {
   readonly #tokens = new Map<string, Set<bigint>>();
   /** Since when a key is free although somebody waits for it. */
   readonly #idleSince = new Map<string, number>();
+  readonly #counts = new Map<string, number>();
   #number = 0;
-  #grants = 0;
 
   constructor(timeline: Timeline, bounds: Bounds) {
     this.#timeline = timeline;
     this.#bounds = bounds;
   }
 
-  /** How many leases callers got. */
-  get grants(): number {
-    return this.#grants;
+  /** How often what happened. */
+  get counts(): Readonly<Record<string, number>> {
+    return Object.fromEntries(this.#counts);
   }
 
   get waiting(): readonly Attempt[] {
     return [...this.#attempts];
+  }
+
+  count(what: string): void {
+    this.#counts.set(what, (this.#counts.get(what) ?? 0) + 1);
   }
 
   fail(what: string): void {
@@ -109,6 +115,7 @@ export class Checks {
 
   gaveUp(attempt: Attempt, error: unknown): void {
     this.#attempts.delete(attempt);
+    this.count(`refused with ${error instanceof LeaseholdError ? error.code : error}`);
     if (!(error instanceof AcquireTimeoutError) || attempt.operation.form === 'try') return;
     const { waitMs } = attempt.operation;
     const spentMs = this.#spentMs(attempt);
@@ -124,6 +131,11 @@ export class Checks {
 
   ended(use: Use): void {
     this.#uses.delete(use);
+    const { lease, party } = use;
+    if (lease.state !== 'lost') return;
+    this.count('leases lost');
+    const isAllowed = party.isClosed || use.operation.maxHoldMs > 0;
+    if (this.#bounds.isCalm && !isAllowed) this.fail(`${lease.key} was lost, and nothing failed`);
   }
 
   /** What a process did before it died is over. */
@@ -149,7 +161,8 @@ export class Checks {
   #grant(attempt: Attempt, lease: Lease): Use {
     const { party, operation } = attempt;
     const { key, token } = lease;
-    this.#grants += 1;
+    this.count('leases');
+    if (token % GRANTS_PER_EPOCH > 0n) this.count('leases passed on');
     const epoch = token / GRANTS_PER_EPOCH;
     let tenure = party.witness.tenure(key, epoch);
     if (!tenure) {
@@ -161,6 +174,7 @@ export class Checks {
     const isPass = token % GRANTS_PER_EPOCH > 0n && operation.keys.length === 1;
     if (isPass) this.#checkPass(party, tenure);
     tenure.isUsed = true;
+    if (lease.remainingMs() === 0) this.fail(`${party.process.name} got ${key} when it was over`);
     const use = { party, operation, lease, tenure, aborted: false };
     this.#uses.add(use);
     return use;
@@ -189,6 +203,7 @@ export class Checks {
     const nowMs = party.process.clock.monotonicMs();
     if (tenure.wantedSinceMs === null || tenure.wantedSinceMs >= nowMs) return;
     tenure.passesWhileWanted += 1;
+    this.count('leases passed on while wanted');
     const who = `${party.process.name} passed ${tenure.key} on`;
     if (tenure.passesWhileWanted > party.maxPasses) {
       this.fail(`${who} ${tenure.passesWhileWanted} times, more than ${party.maxPasses}`);

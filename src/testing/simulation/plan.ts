@@ -8,11 +8,12 @@ import { FINE_WEATHER, type Weather } from './store.ts';
 
 /**
  * - `calm`: nothing fails; hand-overs must be prompt.
+ * - `leaky`: requests and replies get lost and connections break, while leases last long: recovery must not wait for them.
  * - `rough`: messages, connections, processes and the server fail, and no data is lost: leases must still exclude.
  * - `lossy`: the server loses data or time as well: only the fence can protect the data.
  * - `silent`: calls of some processes are never answered, not even with an error.
  */
-export type Profile = 'calm' | 'rough' | 'lossy' | 'silent';
+export type Profile = 'calm' | 'leaky' | 'rough' | 'lossy' | 'silent';
 
 export interface Operation {
   readonly thinkMs: number;
@@ -88,16 +89,25 @@ export interface Plan {
 
 /** The clocks of two machines differ by less than the one per cent that the core allows for. */
 const RATES = [0.9955, 1, 1.0045] as const;
+/** The shortest and the longest ttl. */
+const TTL_MS: Record<Profile, readonly [number, number]> = {
+  calm: [1_500, 4_000],
+  leaky: [60_000, 90_000],
+  rough: [80, 600],
+  lossy: [80, 600],
+  silent: [80, 600],
+};
 /** A wait that only a fault, or a defect, can make too short. */
 const PATIENT_MS = 20_000;
 const WRONG_LIMIT_SHARE = 0.03;
+const MAX_LONG_TTL_MS = 4_000;
 
 export function makePlan(seed: number): Plan {
   const random = new SeededRandom(seed);
   const profile = pickProfile(random);
-  const isCalm = profile === 'calm';
+  const isCalm = profile === 'calm' || profile === 'leaky';
   const keys = drawKeys(random);
-  const ttlMs = isCalm ? random.whole(1_500, 4_000) : random.whole(80, 600);
+  const ttlMs = random.whole(...TTL_MS[profile]);
   const weather = drawWeather(random, isCalm);
   const pace = { isCalm, ttlMs, keys };
   const processes = drawProcesses(random.fork(), pace);
@@ -126,7 +136,8 @@ export function makePlan(seed: number): Plan {
 
 function pickProfile(random: SeededRandom): Profile {
   const dice = random.next();
-  if (dice < 0.35) return 'calm';
+  if (dice < 0.3) return 'calm';
+  if (dice < 0.45) return 'leaky';
   if (dice < 0.85) return 'rough';
   return dice < 0.94 ? 'lossy' : 'silent';
 }
@@ -190,7 +201,11 @@ function drawOperation(random: SeededRandom, pace: Pace, retainMs: number): Oper
     waitMs: random.chance(0.2) ? random.whole(1, 120) : PATIENT_MS,
     retainMs: random.chance(0.8) ? retainMs : 0,
     maxHoldMs: random.chance(0.06) ? random.whole(5, 60) : 0,
-    holdMs: isLong ? random.between(0, 2 * ttlMs) : random.chance(0.3) ? 0 : random.between(0, 30),
+    holdMs: isLong
+      ? random.between(0, 2 * Math.min(ttlMs, MAX_LONG_TTL_MS))
+      : random.chance(0.3)
+        ? 0
+        : random.between(0, 30),
     abortAfterMs: random.chance(0.1) ? random.between(0, 60) : null,
     isCareful: random.chance(0.5),
     watchesSignal: random.chance(0.8),
@@ -222,6 +237,7 @@ function drawFaults(random: SeededRandom, scope: FaultScope): Fault[] {
     });
   }
   if (profile === 'calm') return faults;
+  if (profile === 'leaky') return [...faults, ...drawLeaks(random, scope)];
 
   faults.push(drawStorm(random, scope));
   const sleeps = random.chance(0.3);
@@ -232,6 +248,29 @@ function drawFaults(random: SeededRandom, scope: FaultScope): Fault[] {
   if (profile === 'silent') {
     const process = random.pick(scope.processes).name;
     faults.push({ is: 'hang', atMs: random.between(0, forMs), process });
+  }
+  return faults;
+}
+
+/** Only what the core must notice by itself, and repair without waiting for a lease to end. */
+function drawLeaks(random: SeededRandom, scope: FaultScope): Fault[] {
+  const weather: Weather = {
+    ...FINE_WEATHER,
+    minDelayMs: 0.05,
+    maxDelayMs: random.pick([2, 20]),
+    inOrder: random.chance(0.5),
+    requestLoss: random.between(0, 0.2),
+    replyLoss: random.between(0, 0.2),
+    rejected: random.between(0, 0.2),
+  };
+  const faults: Fault[] = [{ is: 'storm', atMs: 0, forMs: scope.forMs, weather }];
+  for (let count = random.whole(0, 3); count > 0; count -= 1) {
+    const atMs = random.between(0, scope.forMs);
+    const forMs = random.between(1, 400);
+    const process = random.pick(scope.processes).name;
+    const noticed = random.chance(0.5);
+    if (random.chance(0.7)) faults.push({ is: 'cut', atMs, process, forMs, noticed });
+    else faults.push({ is: 'restart', atMs, forMs, keepsData: true });
   }
   return faults;
 }

@@ -26,10 +26,11 @@ function readWhole(name: string, text: string): number {
   throw new RangeError(`--${name} is a whole number, not ${text}`);
 }
 
-function describe({ plan, violations, grants, steps }: SimulationReport): string {
+function describe({ plan, violations, counts, steps }: SimulationReport): string {
   const { seed, profile, handOver, order } = plan;
-  const head = `seed ${seed}: ${profile}, ${handOver}, order ${order}, ${grants} grants, ${steps} moments`;
-  return [head, ...violations.map((violation) => `  WRONG ${violation}`)].join('\n');
+  const head = `seed ${seed}: ${profile}, ${handOver}, order ${order}, ${steps} moments`;
+  const happened = Object.entries(counts).map(([what, count]) => `  ${count} ${what}`);
+  return [head, ...happened, ...violations.map((violation) => `  WRONG ${violation}`)].join('\n');
 }
 
 async function main(): Promise<number> {

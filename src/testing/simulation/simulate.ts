@@ -25,8 +25,8 @@ export interface SimulationReport {
   readonly plan: Plan;
   /** What was wrong; empty, as it should be. */
   readonly violations: readonly string[];
-  /** How many leases callers got. */
-  readonly grants: number;
+  /** How often what happened: leases, losses, refusals, writes. */
+  readonly counts: Readonly<Record<string, number>>;
   /** How many moments the schedule had. */
   readonly steps: number;
   /** Two runs of one seed have the same fingerprint. */
@@ -121,7 +121,7 @@ class Simulation {
     return {
       plan: this.#plan,
       violations: this.checks.violations,
-      grants: this.checks.grants,
+      counts: this.checks.counts,
       steps: this.#timeline.steps,
       fingerprint: this.#fingerprint,
     };
@@ -381,12 +381,22 @@ function boundsOf(plan: Plan): Bounds {
   // A release and a grant are two hops. A claim that was withdrawn on its way is dropped again, which takes four more,
   // and several of those may stand in line.
   const promptMs = 16 * hopMs + 10;
+  // What was not answered is asked again, and perhaps once more when two of them stand in line.
+  const repairedMs = promptMs + 2 * (timeoutMs + MAX_RETRY_MS);
   // A holder and a waiter that fell silent each cost their ttl, and then somebody must look.
-  const patientMs = 3 * maxTtlMs + 2 * timeoutMs + 2 * MAX_RETRY_MS;
+  const expiredMs = repairedMs + 3 * maxTtlMs;
+  const idleMs = {
+    calm: promptMs,
+    leaky: repairedMs,
+    rough: expiredMs,
+    lossy: expiredMs,
+    silent: expiredMs,
+  };
   return {
+    isCalm: profile === 'calm',
     isLossy: profile === 'lossy',
     healMs: plan.healMs,
-    idleMs: plan.profile === 'calm' ? promptMs : promptMs + patientMs,
+    idleMs: idleMs[profile],
     slackMs,
   };
 }

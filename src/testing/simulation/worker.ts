@@ -134,6 +134,7 @@ export class Worker {
     for (const [use, version] of versions) {
       if (isCareful) use.lease.assertHeld();
       const written = await this.#ask(use, (register, token) => register.write(token, version));
+      this.#place.checks.count(`writes ${written.is}`);
       if (written.is === 'accepted' && written.overVersion !== version) {
         const { key, token } = use.lease;
         this.#place.checks.fail(
