@@ -13,7 +13,7 @@ const BATCH_SHARE = 1 / 12;
 const MAX_BATCH = 1_000;
 
 export interface Renewal {
-  add(tenancy: Tenancy, renewInMs: number): void;
+  add(tenancy: Tenancy): void;
   /** The timer stays as it is: it finds nothing to do, which is cheaper than to set it anew for each release. */
   remove(tenancy: Tenancy): void;
   /** Renews everything now: events may have been missed. */
@@ -84,9 +84,9 @@ export function startRenewal(runtime: Runtime): Renewal {
   }
 
   return {
-    add(tenancy, renewInMs) {
+    add(tenancy) {
       held.add(tenancy);
-      wakeIn(renewInMs);
+      wakeIn(tenancy.renewInMs());
     },
     remove: (tenancy) => void held.delete(tenancy),
     renewAll: () => renew([...held]),

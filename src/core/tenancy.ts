@@ -165,19 +165,18 @@ export class Tenancy {
 
   // --- Held ----------------------------------------------------------------------------------------------------------
 
-  /** False when the lease, counted from that sending, has run out already. */
+  /** False when not even a millisecond of the lease, counted from that sending, is left. */
   #hold(epoch: bigint, ttlMs: number, wanted: boolean, sinceSent: Stopwatch): boolean {
-    const passedMs = sinceSent();
-    if (passedMs >= validityMs(ttlMs)) return false;
-    this.phase = 'held';
     this.#ttlMs = ttlMs;
     this.#sinceConfirmed = sinceSent;
-    this.#stopTimer();
+    if (this.remainingMs() === 0) return false;
+    this.phase = 'held';
     this.epoch = epoch;
     // A waiter's message may have overtaken the grant.
     this.#isWanted ||= wanted;
     this.#grantedAtMs = this.runtime.clock.monotonicMs();
-    this.runtime.renewal.add(this, ttlMs * RENEW_SHARE - passedMs);
+    this.#stopTimer();
+    this.runtime.renewal.add(this);
     this.#cohort.advance();
     return true;
   }
@@ -236,15 +235,12 @@ export class Tenancy {
     if (this.phase !== 'held' || !sameClaim(spec, this.spec)) return false;
     const isShared = spec.capacity === SHARED_CAPACITY && spec.units === 1;
     if (this.users.length > 0 && !isShared) return false;
-    const passedMs = this.#sinceConfirmed();
-    if (this.#grants === 0) return passedMs < validityMs(this.#ttlMs);
+    if (this.#grants === 0) return this.remainingMs() > 0;
     // In jeopardy it is not passed on at all, and while another process waits only so far.
-    if (this.#grants >= GRANTS_PER_EPOCH || passedMs > this.#ttlMs * JEOPARDY_SHARE) return false;
-    const { maxPasses, maxPassMs } = this.runtime;
+    if (this.#grants >= GRANTS_PER_EPOCH || this.isInJeopardy()) return false;
+    const { maxPasses, maxPassMs, clock } = this.runtime;
     if (!this.#isWanted) return true;
-    return (
-      this.#grants <= maxPasses && this.runtime.clock.monotonicMs() - this.#grantedAtMs < maxPassMs
-    );
+    return this.#grants <= maxPasses && clock.monotonicMs() - this.#grantedAtMs < maxPassMs;
   }
 
   /** A lease for a local caller. Only after `canServe`. */

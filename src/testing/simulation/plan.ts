@@ -109,7 +109,9 @@ export function makePlan(seed: number): Plan {
   const keys = drawKeys(random);
   const ttlMs = random.whole(...TTL_MS[profile]);
   const weather = drawWeather(random, isCalm);
-  const pace = { isCalm, ttlMs, keys };
+  // A retained lease is given back when the process hears that it is wanted, and that message may be lost.
+  const retains = profile !== 'leaky' && random.chance(0.3);
+  const pace = { isCalm, ttlMs, keys, retains };
   const processes = drawProcesses(random.fork(), pace);
   const operations = processes.flatMap((process) => process.tasks.flat());
   const faultsMs = random.whole(300, 2_500);
@@ -163,10 +165,11 @@ interface Pace {
   readonly isCalm: boolean;
   readonly ttlMs: number;
   readonly keys: ReadonlyMap<string, number | null>;
+  readonly retains: boolean;
 }
 
 function drawProcesses(random: SeededRandom, pace: Pace): ProcessPlan[] {
-  const retainMs = random.chance(0.3) ? random.whole(5, 2 * pace.ttlMs) : 0;
+  const retainMs = pace.retains ? random.whole(5, 2 * pace.ttlMs) : 0;
   // One busy process and one that waits show best how far leases are passed on.
   const isCrowded = random.chance(0.2);
   return Array.from({ length: random.pick([1, 2, 2, 3, 3, 4]) }, (_, index) => ({

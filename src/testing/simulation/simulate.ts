@@ -35,7 +35,7 @@ export interface SimulationReport {
 
 /** A schedule has some hundreds of moments; one that never ends is a defect. */
 const MAX_STEPS = 60_000;
-const MAX_MS = 600_000;
+const MAX_MS = 3_600_000;
 /** The longest that the core waits before it asks again what was not answered. */
 const MAX_RETRY_MS = 1_000;
 /** `close` waits for a silent store so long, first for its leases and then for itself. */
