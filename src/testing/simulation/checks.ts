@@ -65,6 +65,7 @@ export class Checks {
   readonly violations: string[] = [];
   readonly #timeline: Timeline;
   readonly #bounds: Bounds;
+  readonly #parties: Party[] = [];
   readonly #attempts = new Set<Attempt>();
   readonly #uses = new Set<Use>();
   readonly #served: Attempt[] = [];
@@ -96,6 +97,10 @@ export class Checks {
 
   fail(what: string): void {
     this.violations.push(`at ${this.#timeline.nowMs.toFixed(3)} ms: ${what}`);
+  }
+
+  join(party: Party): void {
+    this.#parties.push(party);
   }
 
   starts(party: Party, operation: Operation): Attempt {
@@ -154,6 +159,7 @@ export class Checks {
     for (const use of this.#uses) {
       if (this.#checkUse(use)) believed.push(use);
     }
+    for (const party of this.#parties) this.#checkGivenBack(party);
     if (believed.length > 1 && !this.#bounds.isLossy) this.#checkExclusion(believed);
     this.#checkIdle();
   }
@@ -279,6 +285,26 @@ export class Checks {
       const who = others.map((one) => `${one.party.process.name} (${one.lease.token})`);
       this.#uses.delete(use);
       this.fail(`${use.lease.key} is held by ${who.join(' and ')} at once`);
+      return;
+    }
+  }
+
+  /** What nobody uses goes back at once: a grant that came too late, or a lease that another process waits for. */
+  #checkGivenBack(party: Party): void {
+    const { process, witness } = party;
+    if (!process.isRunning) return;
+    const [owner] = witness.ungiven;
+    if (owner) this.fail(`${process.name} keeps what ${owner} was granted`);
+    for (const tenure of witness.wanted()) {
+      const { key } = tenure;
+      const isUsed = [...this.#uses].some((use) => use.tenure === tenure);
+      // Whoever waits for several keys may hold this one already.
+      const isTaken = [...this.#attempts].some(
+        ({ operation, party: other }) =>
+          other === party && operation.keys.length > 1 && operation.keys.includes(key),
+      );
+      if (isUsed || isTaken) continue;
+      this.fail(`${process.name} keeps ${key} unused, and knows that another one waits for it`);
       return;
     }
   }

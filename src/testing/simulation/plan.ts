@@ -294,6 +294,7 @@ function drawStorm(random: SeededRandom, { forMs }: FaultScope): Fault {
     hanging: 0,
     eventLoss: random.chance(0.1) ? 1 : draw(),
     eventTwice: draw(),
+    eventLate: random.chance(0.3) ? 0.5 : draw(),
   };
   const atMs = random.chance(0.5) ? 0 : random.between(0, forMs);
   return { is: 'storm', atMs, forMs: random.between(100, forMs), weather };

@@ -160,6 +160,7 @@ class Simulation {
       fairness: { maxPasses, maxPassMs },
     });
     const party = { process, witness, maxPasses, maxPassMs, isHung: false, isClosed: false };
+    this.checks.join(party);
     const worker = new Worker({
       timeline,
       random: random.fork(),

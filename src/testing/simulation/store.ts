@@ -39,6 +39,8 @@ export interface Weather {
   readonly hanging: number;
   readonly eventLoss: number;
   readonly eventTwice: number;
+  /** Up to `lateMs` later. */
+  readonly eventLate: number;
 }
 
 export const FINE_WEATHER: Weather = {
@@ -54,6 +56,7 @@ export const FINE_WEATHER: Weather = {
   hanging: 0,
   eventLoss: 0,
   eventTwice: 0,
+  eventLate: 0,
 };
 
 export interface SimulatedStoreOptions {
@@ -197,8 +200,12 @@ export class SimulatedStore implements LeaseStore {
   #receive(event: StoreEvent): void {
     const { weather } = this;
     if (this.#isCut || this.#random.chance(weather.eventLoss)) return;
-    this.#carry('back', () => this.#arrive(event));
-    if (this.#random.chance(weather.eventTwice)) this.#carry('back', () => this.#arrive(event));
+    const isTwice = this.#random.chance(weather.eventTwice);
+    for (let left = isTwice ? 2 : 1; left > 0; left -= 1) {
+      const lateMs = this.#random.chance(weather.eventLate) ? this.#random.next() : 0;
+      if (lateMs > 0) this.#timeline.after(lateMs * weather.lateMs, () => this.#arrive(event));
+      else this.#carry('back', () => this.#arrive(event));
+    }
   }
 
   #arrive(event: StoreEvent): void {

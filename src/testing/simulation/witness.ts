@@ -50,6 +50,10 @@ export class Witness implements LeaseStore {
   readonly #clock: Clock;
   readonly #trace: (line: () => string) => void;
   readonly #claims = new Map<string, ClaimRecord>();
+  /** Owner values that are given up: whatever they are granted from now on goes back at once. */
+  readonly #givenUp = new Set<string>();
+  readonly #kept = new Set<Tenure>();
+  readonly #toGiveBack = new Set<string>();
   readonly #tenures = new Map<string, Map<bigint, Tenure>>();
 
   constructor(parts: {
@@ -62,6 +66,23 @@ export class Witness implements LeaseStore {
     this.#trace = parts.trace;
     this.name = parts.store.name;
     this.guarantees = parts.store.guarantees;
+  }
+
+  /** Grants that nobody here uses, and nobody has begun to give back. */
+  get ungiven(): readonly string[] {
+    return [...this.#toGiveBack];
+  }
+
+  /** Grants that were used and are not given back yet, although this process knows that another one waits for them. */
+  *wanted(): Iterable<Tenure> {
+    const nowMs = this.#clock.monotonicMs();
+    for (const tenure of this.#kept) {
+      if (tenure.trustedUntilMs <= nowMs || this.#givenUp.has(tenure.owner)) {
+        this.#kept.delete(tenure);
+      } else if (tenure.isUsed && tenure.wantedSinceMs !== null) {
+        yield tenure;
+      }
+    }
   }
 
   tenure(key: string, epoch: bigint): Tenure | undefined {
@@ -94,6 +115,7 @@ export class Witness implements LeaseStore {
       if (outcome?.is !== 'held') return;
       for (const tenure of this.#tenures.get(claim.key)?.values() ?? []) {
         if (tenure.owner !== claim.owner) continue;
+        this.#kept.add(tenure);
         this.#trust(tenure, claim.ttlMs, sentMs);
         this.#setWanted(tenure, outcome.wanted);
       }
@@ -102,6 +124,8 @@ export class Witness implements LeaseStore {
   }
 
   async drop(claim: ClaimId, again?: Claim): Promise<DropOutcome> {
+    this.#givenUp.add(claim.owner);
+    this.#toGiveBack.delete(claim.owner);
     const sentMs = again ? this.#sending(again) : 0;
     const what = `drop ${claim.key} of ${claim.owner}${again ? `, again for ${again.owner}` : ''}`;
     const outcome = await this.#told(what, this.#store.drop(claim, again));
@@ -152,6 +176,7 @@ export class Witness implements LeaseStore {
         this.#setWanted(tenure, true);
       }
     } else if (event.is === 'granted') {
+      if (this.#givenUp.has(event.owner)) this.#toGiveBack.add(event.owner);
       const record = this.#claims.get(event.owner);
       if (!record || (record.waitingEpoch !== null && event.epoch <= record.waitingEpoch)) return;
       this.#granted(event, { ...event, ttlMs: record.ttlMs, fromMs: record.countsFromMs });
@@ -186,6 +211,7 @@ export class Witness implements LeaseStore {
       };
       ofKey.set(grant.epoch, tenure);
     }
+    this.#kept.add(tenure);
     this.#trust(tenure, grant.ttlMs, grant.fromMs);
     if (!tenure.isUsed) {
       tenure.grantedMs = nowMs;
