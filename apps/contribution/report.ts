@@ -31,10 +31,9 @@ export function headOf(inputName: string, intake: Intake, rejectsPath: string): 
   return lines.join('\n');
 }
 
+/** How many instances there are is the point of the ways that have a lock. */
 export function titleOf(way: Way, instances: number): string {
-  return way.id === 'process-lock' || instances > 1 || way.instances === 'several'
-    ? `${way.title}, ${count(instances, 'instance')}`
-    : way.title;
+  return way.guard === 'none' ? way.title : `${way.title}, ${count(instances, 'instance')}`;
 }
 
 export function tableOf(rows: readonly Row[]): string {

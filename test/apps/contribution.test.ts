@@ -105,16 +105,18 @@ describe('the leasehold way', () => {
     const { code, out, err } = await run('--input', input, ...flags);
     expect(err).toBe('');
     expect(rowOf(out, 'leasehold, 3 instances').slice(0, 2)).toEqual([cents, cents]);
-    expect(out).toMatch(/instance \d was killed \(-9\), and [\d,]+ messages? it had not ack/);
+    // Late in a short run, the end can come before the kill, and the story says so.
+    expect(out).toMatch(/instance \d was killed \(-9\), and [\d,]+ messages?|done before anybody/);
+    if (percent === 0) expect(out).toContain('killed (-9)');
     expect(out).not.toContain('WRONG');
     expect(code).toBe(0);
     expect(leftIn()).toEqual([]);
   });
 
   it('replaces the only instance when that is killed', async () => {
-    const { lines, cents } = contributions(300, 5);
+    const { lines, cents } = contributions(3_000, 20);
     const input = write('input.ndjson', lines);
-    const flags = ['--only', 'leasehold', '--workers', '1'];
+    const flags = ['--only', 'leasehold', '--workers', '1', '--kill-at', '5'];
     const { code, out } = await run('--input', input, ...flags);
     expect(rowOf(out, 'leasehold, 1 instance').slice(0, 2)).toEqual([cents, cents]);
     expect(out).toContain('instance 1 was killed (-9)');
@@ -140,7 +142,7 @@ function childrenOf(pid: number | undefined): number[] {
 
 describe.skipIf(process.platform !== 'linux')('an instance that is stopped past its lease', () => {
   it('goes on and harms nothing', async () => {
-    const { lines, cents } = contributions(2_000, 5);
+    const { lines, cents } = contributions(6_000, 20);
     const input = write('input.ndjson', lines);
     const flags = ['--only', 'leasehold', '--kill-at', '5'];
     const { child, end, out } = start('--input', input, ...flags);
@@ -302,6 +304,15 @@ describe('an end from outside', () => {
     const { code, err } = await end;
     expect(err).toBe('');
     expect(code).toBe(143);
+    expect(leftIn()).toEqual([]);
+  });
+
+  it('comes when nobody reads the output any more', async () => {
+    const { child, out } = start('--only', 'leasehold', '--kill-at', '0');
+    await until(() => out().includes('accepted'), child);
+    child.stdout?.destroy();
+    const [code] = await once(child, 'exit');
+    expect(code).toBe(141);
     expect(leftIn()).toEqual([]);
   });
 
