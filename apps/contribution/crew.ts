@@ -98,6 +98,7 @@ export class Crew {
     this.#lives.push(this.#live(instance, child));
     return new Promise((resolve) => {
       child.once('exit', () => resolve(child));
+      child.once('error', () => resolve(child));
       child.on('message', (message: FromInstance) => {
         if (message.is === 'ready') resolve(child);
         else this.#hear(message);
