@@ -12,6 +12,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   statfsSync,
   statSync,
@@ -31,6 +32,10 @@ export interface StoreFolder {
 export interface SocketPlace {
   /** A folder to list and to clean; `null` for named pipes, which vanish with their process. */
   readonly folder: string | null;
+  /** Makes the folder where it is missing. */
+  make(): void;
+  /** Removes what is not part of the store's folder, when nobody uses it any more. */
+  tidy(): void;
   addressOf(channel: string): string;
 }
 
@@ -53,6 +58,7 @@ export function prepareFolder(path: string): StoreFolder {
     }
     mkdirSync(join(folder, leases), { recursive: true, mode: 0o700 });
     const sockets = socketPlace(folder);
+    sockets.make();
     return { leasesPath: join(folder, leases), synced: boot === null, sockets };
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
@@ -130,15 +136,31 @@ export const MAX_CHANNEL_LENGTH = 40;
 function socketPlace(folder: string): SocketPlace {
   const { dev, ino } = statSync(folder);
   const id = createHash('sha256').update(`${dev}:${ino}`).digest('hex').slice(0, 16);
+  const nothing = (): void => undefined;
   if (process.platform === 'win32') {
-    return { folder: null, addressOf: (channel) => `\\\\.\\pipe\\leasehold-${id}-${channel}` };
+    const addressOf = (channel: string): string => `\\\\.\\pipe\\leasehold-${id}-${channel}`;
+    return { folder: null, make: nothing, tidy: nothing, addressOf };
   }
   const inside = join(folder, 'sockets');
   const fits = Buffer.byteLength(inside) + 1 + MAX_CHANNEL_LENGTH <= MAX_ADDRESS_BYTES;
   const place = fits ? inside : join(tmpdir(), `leasehold-${id}`);
-  mkdirSync(place, { recursive: true, mode: 0o700 });
-  if (!fits) refuseForeign(place);
-  return { folder: place, addressOf: (channel) => join(place, channel) };
+  return {
+    folder: place,
+    make() {
+      mkdirSync(place, { recursive: true, mode: 0o700 });
+      if (!fits) refuseForeign(place);
+    },
+    tidy: fits ? nothing : () => removeIfEmpty(place),
+    addressOf: (channel) => join(place, channel),
+  };
+}
+
+function removeIfEmpty(folder: string): void {
+  try {
+    rmdirSync(folder);
+  } catch {
+    // Another store has its socket there.
+  }
 }
 
 /** The temporary folder is everyone's: what lies there under our name may be somebody else's. */

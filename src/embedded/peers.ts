@@ -4,7 +4,7 @@
  *
  * All of it is a short cut. A message that is lost costs its receiver the time until it looks again, and nothing else.
  */
-import { existsSync, mkdirSync, readdirSync, statSync, unlinkSync } from 'node:fs';
+import { existsSync, readdirSync, statSync, unlinkSync } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { StoreEvent } from '../core/store.ts';
@@ -74,7 +74,6 @@ export class Peers {
     this.#lookedAtMs = nowMs;
     if (this.#server === null || existsSync(this.#place.addressOf(this.channel))) return;
     this.#server.close();
-    mkdirSync(this.#place.folder, { recursive: true, mode: 0o700 });
     this.#listen().catch(() => undefined);
   }
 
@@ -84,9 +83,21 @@ export class Peers {
     const server = this.#server;
     this.#server = null;
     if (server) await new Promise<void>((resolve) => void server.close(() => resolve()));
+    this.#place.tidy();
   }
 
-  async #listen(): Promise<void> {
+  /** Once more when another store tidied the folder away in between. */
+  async #listen(attempts = 2): Promise<void> {
+    try {
+      this.#place.make();
+      await this.#listenOnce();
+    } catch (error) {
+      if (attempts === 1) throw error;
+      await this.#listen(attempts - 1);
+    }
+  }
+
+  async #listenOnce(): Promise<void> {
     const server = createServer((socket) => this.#accept(socket));
     server.maxConnections = MAX_PEERS;
     this.#server = server;

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   cpSync,
   existsSync,
@@ -253,6 +254,13 @@ describe('the folder', () => {
     await a.store.claim(claimOf('k', 'a1'));
     await b.store.claim(claimOf('k', 'b1'));
     await vi.waitFor(() => expect(a.events).toEqual([{ is: 'wanted', key: 'k' }]));
+    const { dev, ino } = statSync(long);
+    const id = createHash('sha256').update(`${dev}:${ino}`).digest('hex').slice(0, 16);
+    const elsewhere = join(tmpdir(), `leasehold-${id}`);
+    expect(readdirSync(elsewhere)).toHaveLength(2);
+    expect(statSync(elsewhere).mode & 0o777).toBe(0o700);
+    await Promise.all([a.store.close(), b.store.close()]);
+    expect(existsSync(elsewhere)).toBe(false);
   });
 
   test('on a network file system is refused by its type', () => {
@@ -392,7 +400,7 @@ describe('sockets', () => {
       const held = await a.acquire('k');
       const waiting = b.acquire('k');
       await vi.waitFor(() => expect(sockets()).toHaveLength(2));
-      for (const name of sockets()) rmSync(join(path, 'sockets', name));
+      rmSync(join(path, 'sockets'), { recursive: true });
       await held.release();
       await (await waiting).release();
       await vi.waitFor(async () => {
