@@ -98,6 +98,8 @@ export function claimKey(state: KeyState, claim: Claim, context: StepContext): C
   const ahead = state.waiters.indexOf(waiter);
   if (!claim.wait) {
     state.waiters.splice(ahead, 1);
+    // It may have stood at the head, from an earlier claim that did wait.
+    drain(state, claim, context);
     return { is: 'taken', holder: owner };
   }
   return {

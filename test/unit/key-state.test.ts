@@ -212,6 +212,16 @@ describe('claims', () => {
     expect(world.told('a')).toEqual([{ is: 'wanted', key: KEY }]);
   });
 
+  test('a waiter that claims without waiting leaves the queue, and those behind it go on', () => {
+    const world = new World();
+    world.claim('a1', reader);
+    world.claim('b1');
+    world.claim('c1', reader);
+    expect(world.claim('b1', { wait: false })).toEqual({ is: 'taken', holder: 'a1' });
+    expect(world.waiters).toEqual([]);
+    expect(world.holders).toEqual(['a1', 'c1']);
+  });
+
   test('another capacity is refused while the key is in use, and only then', () => {
     const world = new World();
     world.claim('a1', { units: 1, capacity: 3 });
