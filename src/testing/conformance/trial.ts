@@ -125,9 +125,15 @@ export class Trial {
   ): Promise<{ readonly lease: Promise<Lease> }> {
     const before = store.answered('waiting', key);
     const lease = locks.acquire(key, options);
+    let failure: unknown;
     // The case may look at it late, or not at all.
-    lease.catch(() => {});
-    await this.until('a claim is queued', () => store.answered('waiting', key) > before);
+    lease.catch((reason: unknown) => {
+      failure = reason;
+    });
+    await this.until('a claim is queued', () => {
+      if (failure !== undefined) throw failure;
+      return store.answered('waiting', key) > before;
+    });
     return { lease };
   }
 
