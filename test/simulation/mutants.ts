@@ -135,12 +135,6 @@ export const MUTANTS: readonly Mutant[] = [
     find: 'this.#isWanted ||= wanted;',
     replace: 'this.#isWanted = wanted;',
   },
-  {
-    name: 'wanted in an overtaken answer is forgotten',
-    file: TENANCY,
-    find: 'if (outcome.wanted)\n                this.onWanted();',
-    replace: '',
-  },
   // --- Owners, tokens and order ---
   {
     name: 'an owner value is used again',
