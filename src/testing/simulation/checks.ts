@@ -120,7 +120,7 @@ export class Checks {
 
   gaveUp(attempt: Attempt, error: unknown): void {
     this.#attempts.delete(attempt);
-    this.count(`refused with ${error instanceof LeaseholdError ? error.code : error}`);
+    this.count(`refused with ${error instanceof LeaseholdError ? error.code : String(error)}`);
     if (!(error instanceof AcquireTimeoutError) || attempt.operation.form === 'try') return;
     const { waitMs } = attempt.operation;
     const spentMs = this.#spentMs(attempt);
@@ -229,7 +229,7 @@ export class Checks {
           isSingle(other, served)
         ) {
           this.fail(
-            `${served.party.process.name}: caller ${served.number} of ${served.operation.keys} ` +
+            `${served.party.process.name}: caller ${served.number} of ${served.operation.keys.join()} ` +
               `was served before caller ${other.number}`,
           );
         }
@@ -248,7 +248,9 @@ export class Checks {
     const spentMs = process.clock.monotonicMs() - attempt.monotonicMs;
     if (spentMs <= boundMs + this.#bounds.slackMs) return;
     this.#attempts.delete(attempt);
-    this.fail(`${process.name}: ${form} of ${keys} is open after ${spentMs} ms, not ${boundMs}`);
+    this.fail(
+      `${process.name}: ${form} of ${keys.join()} is open after ${spentMs} ms, not ${boundMs}`,
+    );
   }
 
   /** Whether its holder may still believe in this lease. */

@@ -44,28 +44,25 @@ export interface ProcessPlan {
   readonly tasks: readonly (readonly Operation[])[];
 }
 
-export type Fault = { readonly atMs: number } & (
-  | {
-      readonly is: 'pause';
-      readonly process: string;
-      readonly forMs: number;
-      readonly asleep: boolean;
-    }
-  | { readonly is: 'kill'; readonly process: string; readonly noticed: boolean }
-  | {
-      readonly is: 'cut';
-      readonly process: string;
-      readonly forMs: number;
-      readonly noticed: boolean;
-    }
-  | { readonly is: 'wall'; readonly process: string; readonly byMs: number }
-  | { readonly is: 'close'; readonly process: string; readonly graceMs: number }
-  | { readonly is: 'hang'; readonly process: string }
+/** What strikes one process. */
+export type ProcessFault = { readonly atMs: number; readonly process: string } & (
+  | { readonly is: 'pause'; readonly forMs: number; readonly asleep: boolean }
+  | { readonly is: 'kill'; readonly noticed: boolean }
+  | { readonly is: 'cut'; readonly forMs: number; readonly noticed: boolean }
+  | { readonly is: 'wall'; readonly byMs: number }
+  | { readonly is: 'close'; readonly graceMs: number }
+  | { readonly is: 'hang' }
+);
+
+/** What strikes the server, or everybody. */
+export type SharedFault = { readonly atMs: number } & (
   | { readonly is: 'storm'; readonly forMs: number; readonly weather: Weather }
   | { readonly is: 'restart'; readonly forMs: number; readonly keepsData: boolean }
   | { readonly is: 'server-clock'; readonly byMs: number }
   | { readonly is: 'revoke'; readonly key: string }
 );
+
+export type Fault = ProcessFault | SharedFault;
 
 export interface Plan {
   readonly seed: number;
@@ -339,21 +336,13 @@ function drawLosses(random: SeededRandom, scope: FaultScope): Fault[] {
   return Array.from({ length: random.whole(1, 3) }, draw);
 }
 
-/** When the last effect of a fault is over. */
+/** When the last effect of a fault is over. A manager that is closed disturbs nobody. */
 function endOf(fault: Fault): number {
-  switch (fault.is) {
-    case 'storm':
-      return fault.atMs + fault.forMs + fault.weather.lateMs + fault.weather.maxDelayMs;
-    case 'pause':
-    case 'cut':
-    case 'restart':
-      return fault.atMs + fault.forMs;
-    case 'server-clock':
-      // Set back, the clock keeps everything for so much longer.
-      return fault.atMs + Math.abs(fault.byMs);
-    case 'close':
-      return 0;
-    default:
-      return fault.atMs;
+  if (fault.is === 'close') return 0;
+  if (fault.is === 'storm') {
+    return fault.atMs + fault.forMs + fault.weather.lateMs + fault.weather.maxDelayMs;
   }
+  // Set back, the clock of the server keeps everything for so much longer.
+  if (fault.is === 'server-clock') return fault.atMs + Math.abs(fault.byMs);
+  return fault.atMs + ('forMs' in fault ? fault.forMs : 0);
 }

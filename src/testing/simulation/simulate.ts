@@ -4,12 +4,20 @@
  */
 import { LockManager } from '../../core/manager.ts';
 import { type Bounds, Checks, type Party } from './checks.ts';
-import { type Fault, makePlan, type Operation, type Plan, type ProcessPlan } from './plan.ts';
+import {
+  type Fault,
+  makePlan,
+  type Operation,
+  type Plan,
+  type ProcessFault,
+  type ProcessPlan,
+  type SharedFault,
+} from './plan.ts';
 import { SimulatedProcess } from './process.ts';
 import { SeededRandom } from './random.ts';
 import { FencedRegister } from './register.ts';
 import { SimulatedServer } from './server.ts';
-import { SimulatedStore } from './store.ts';
+import { SimulatedStore, type Weather } from './store.ts';
 import { Timeline } from './timeline.ts';
 import { Witness } from './witness.ts';
 import { Worker } from './worker.ts';
@@ -54,7 +62,8 @@ interface Place {
 /** Runs the schedule of a seed, and judges it. Never rejects because of what it finds. */
 export async function simulate(options: SimulationOptions): Promise<SimulationReport> {
   const simulation = new Simulation(options);
-  const onUnhandled = (reason: unknown): void => simulation.checks.fail(`unhandled: ${reason}`);
+  const onUnhandled = (reason: unknown): void =>
+    simulation.checks.fail(`unhandled: ${String(reason)}`);
   process.on('unhandledRejection', onUnhandled);
   try {
     await simulation.run();
@@ -197,33 +206,13 @@ class Simulation {
 
   #strike(fault: Fault): void {
     this.#trace('fault', () => JSON.stringify(fault));
-    const place =
-      'process' in fault ? this.#places.find((one) => one.plan.name === fault.process) : null;
-    if (place) this.#strikeProcess(place, fault);
-    switch (fault.is) {
-      case 'storm':
-        for (const { store, party } of this.#places) {
-          if (!party.isHung) store.weather = fault.weather;
-        }
-        this.#timeline.after(fault.forMs, () => this.#calmDown());
-        return;
-      case 'restart':
-        this.#server.stop(fault);
-        this.#timeline.after(fault.forMs, () => {
-          this.#server.start();
-          for (const { store } of this.#places) store.restore();
-        });
-        return;
-      case 'server-clock':
-        this.#server.jumpClock(fault.byMs);
-        return;
-      case 'revoke':
-        this.#server.revoke(fault.key);
-        return;
-    }
+    if ('process' in fault) this.#strikeProcess(fault);
+    else this.#strikeAll(fault);
   }
 
-  #strikeProcess({ party, store, locks, ...place }: Place, fault: Fault): void {
+  #strikeProcess(fault: ProcessFault): void {
+    const place = this.#placeOf(fault.process);
+    const { party, store } = place;
     const { process } = party;
     switch (fault.is) {
       case 'pause':
@@ -242,20 +231,43 @@ class Simulation {
         process.clock.jumpWall(fault.byMs);
         return;
       case 'close':
-        process.enter(() => this.#close(this.#placeOf(place.plan.name), fault.graceMs));
+        process.enter(() => void this.#close(place, fault.graceMs));
         return;
       case 'hang':
         party.isHung = true;
         store.weather = { ...store.weather, hanging: 1 };
         return;
+      default:
+        fault satisfies never;
     }
   }
 
-  #calmDown(): void {
-    this.#trace('fault', () => 'the storm is over');
-    for (const { store, party } of this.#places) {
-      if (!party.isHung) store.weather = this.#plan.weather;
+  #strikeAll(fault: SharedFault): void {
+    switch (fault.is) {
+      case 'storm':
+        this.#setWeather(fault.weather);
+        this.#timeline.after(fault.forMs, () => this.#setWeather(this.#plan.weather));
+        return;
+      case 'restart':
+        this.#server.stop(fault);
+        this.#timeline.after(fault.forMs, () => {
+          this.#server.start();
+          for (const { store } of this.#places) store.restore();
+        });
+        return;
+      case 'server-clock':
+        this.#server.jumpClock(fault.byMs);
+        return;
+      case 'revoke':
+        this.#server.revoke(fault.key);
+        return;
+      default:
+        fault satisfies never;
     }
+  }
+
+  #setWeather(weather: Weather): void {
+    for (const { store, party } of this.#places) if (!party.isHung) store.weather = weather;
   }
 
   // --- The end -------------------------------------------------------------------------------------------------------
@@ -268,7 +280,7 @@ class Simulation {
         if (isDisputed(this.#plan, key, limit)) continue;
         open += 1;
         const operation = closingOperation(this.#plan, key, limit);
-        place.worker.perform(operation).then((ending) => {
+        void place.worker.perform(operation).then((ending) => {
           open -= 1;
           if (ending === 'no lease')
             this.checks.fail(`in the end ${place.plan.name} got no ${key}`);
@@ -307,7 +319,7 @@ class Simulation {
     let open = places.length;
     const startedMs = this.#timeline.nowMs;
     for (const place of places) {
-      this.#close(place, 0).then(() => {
+      void this.#close(place, 0).then(() => {
         open -= 1;
         if (place.store.isOpen) this.checks.fail(`${place.plan.name} left its store open`);
       });

@@ -145,7 +145,7 @@ export class Witness implements LeaseStore {
       this.#trace(() => `${what}: ${describe(value)}`);
       return value;
     } catch (error) {
-      this.#trace(() => `${what}: ${error}`);
+      this.#trace(() => `${what}: ${String(error)}`);
       throw error;
     }
   }

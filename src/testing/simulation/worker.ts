@@ -51,12 +51,12 @@ export class Worker {
   async perform(operation: Operation): Promise<Ending> {
     const { checks, party, trace } = this.#place;
     const attempt = checks.starts(party, operation);
-    trace(() => `caller ${attempt.number} wants ${operation.mode} ${operation.keys}`);
+    trace(() => `caller ${attempt.number} wants ${operation.mode} ${operation.keys.join()}`);
     let uses: Use[] = [];
     const work = async (held: Held | null): Promise<boolean> => {
       const leases = held === null ? [] : leasesOf(held);
       uses = checks.granted(attempt, leases);
-      trace(() => `caller ${attempt.number} has ${leases.map((lease) => lease.token)}`);
+      trace(() => `caller ${attempt.number} has ${leases.map((lease) => lease.token).join()}`);
       if (held === null) return false;
       try {
         await this.#work(operation, uses);
@@ -71,7 +71,7 @@ export class Worker {
       this.#checkLoss(operation, uses);
       return ending;
     } catch (error) {
-      trace(() => `caller ${attempt.number} failed: ${error}`);
+      trace(() => `caller ${attempt.number} failed: ${String(error)}`);
       if (uses.length === 0) checks.gaveUp(attempt, error);
       return this.#endingOf(error, operation, uses);
     }
@@ -151,7 +151,9 @@ export class Worker {
     const onAbort = (): void => {
       use.aborted = true;
       if (signal.reason instanceof LeaseLostError && signal.reason.reason !== 'released') return;
-      this.#place.checks.fail(`the signal of ${use.lease.key} aborted with ${signal.reason}`);
+      this.#place.checks.fail(
+        `the signal of ${use.lease.key} aborted with ${String(signal.reason)}`,
+      );
     };
     if (signal.aborted) onAbort();
     else signal.addEventListener('abort', onAbort, { once: true });
@@ -185,7 +187,7 @@ export class Worker {
         return 'no lease';
       }
     }
-    this.#place.checks.fail(`a caller got ${error}`);
+    this.#place.checks.fail(`a caller got ${String(error)}`);
     return 'done';
   }
 
