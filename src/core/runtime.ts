@@ -63,7 +63,8 @@ export class Runtime {
     this.calls += 1;
     try {
       if (!this.#isOpen && operation !== 'close') await this.#open();
-      return await (store[operation] as (...given: unknown[]) => never).apply(store, args);
+      const method = store[operation] as (...given: unknown[]) => ReturnType<LeaseStore[Name]>;
+      return await method.apply(store, args);
     } catch (cause) {
       if (diagnostics.storeError.hasSubscribers) {
         diagnostics.storeError.publish({ store: store.name, operation, cause });
