@@ -27,7 +27,7 @@ export class Runtime {
   readonly renewal: Renewal;
   /** Of every key that is in use, waited for, or retained. */
   readonly cohorts: Map<string, Cohort> = new Map();
-  /** Leases in use, callers that wait, and calls to the store that are under way. */
+  /** Leases in use, callers that wait, and calls to the store that are under way or tried again. */
   leases = 0;
   waiting = 0;
   calls = 0;
@@ -83,16 +83,18 @@ export class Runtime {
 
   /** Drops a claim, again until the store answers. The first attempt may be under way. Never rejects. */
   async drop(id: ClaimId, ttlMs: number, first?: Promise<unknown>): Promise<void> {
+    this.calls += 1;
     let answer = first;
     for (let attempt = 0; attempt < MAX_DROP_ATTEMPTS; attempt += 1) {
       try {
         await (answer ?? this.call('drop', id));
-        return;
+        break;
       } catch {
         answer = undefined;
         await this.delay(this.retryMs(attempt, ttlMs), false);
       }
     }
+    this.calls -= 1;
   }
 
   /** Resolves with the promise, or after the time if that comes first. Never rejects. */
