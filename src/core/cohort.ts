@@ -87,7 +87,7 @@ export class Cohort {
     this.advance();
     for (const tenancy of [...this.#tenancies]) {
       if (tenancy.users.length > 0) tenancy.lose('manager-closed');
-      else this.#drop(tenancy);
+      else tenancy.drop();
     }
   }
 
@@ -101,22 +101,10 @@ export class Cohort {
     const owned = 'owner' in event ? event.owner : undefined;
     const tenancies = this.#tenancies.filter(({ claim }) => !owned || claim.owner === owned);
     for (const tenancy of tenancies) {
-      switch (event.is) {
-        case 'granted':
-          tenancy.onGrantEvent(event.epoch, event.wanted);
-          break;
-        case 'available':
-          tenancy.claimNow();
-          break;
-        case 'wanted':
-          tenancy.onWanted();
-          break;
-        case 'lost':
-          tenancy.lose('taken-away');
-          break;
-        default:
-          event satisfies never;
-      }
+      if (event.is === 'granted') tenancy.onGrantEvent(event.epoch, event.wanted);
+      else if (event.is === 'available') tenancy.claimNow();
+      else if (event.is === 'wanted') tenancy.onWanted();
+      else tenancy.lose('taken-away');
     }
     return tenancies.length > 0;
   }
@@ -186,11 +174,10 @@ export class Cohort {
         if (request && sameClaim(request.spec, tenancy.spec)) {
           claiming += 1;
         } else {
-          this.forget(tenancy);
           tenancy.drop();
         }
       } else if (tenancy.users.length === 0 && (this.#queue.length > 0 || !tenancy.retain())) {
-        this.#drop(tenancy, request && this.#claimFor(request));
+        tenancy.drop(request && this.#claimFor(request));
         if (request) claiming += 1;
       }
     }
@@ -216,11 +203,6 @@ export class Cohort {
     return tenancy;
   }
 
-  #drop(tenancy: Tenancy, next?: Tenancy): void {
-    this.forget(tenancy);
-    tenancy.drop(next);
-  }
-
   #serving(spec: Spec): Tenancy | undefined {
     return this.#tenancies.find((tenancy) => tenancy.canServe(spec));
   }
@@ -228,9 +210,8 @@ export class Cohort {
   #grant(tenancy: Tenancy, spec: Spec, passedMs: Stopwatch | undefined): Lease {
     const lease = tenancy.serve(spec);
     if (diagnostics.acquired.hasSubscribers) {
-      const waitedMs = passedMs?.() ?? null;
       const { key, token } = lease;
-      diagnostics.acquired.publish({ key, token, waitedMs, local: tenancy.wasPassed });
+      diagnostics.acquired.publish({ key, token, waitedMs: passedMs?.() ?? null });
     }
     return lease;
   }
@@ -252,19 +233,17 @@ export class Cohort {
 
   #timedOut(request: Request): void {
     const { spec } = request;
-    const ahead = this.#queue.indexOf(request);
+    const place = this.#queue.indexOf(request);
     const [claiming] = this.#claiming;
-    const waiting = claiming?.waiting;
-    let reason: Error = this.#busy(spec, this.runtime.identity, ahead);
-    if (claiming?.failure || (claiming && !waiting)) reason = this.#unavailable(claiming);
-    else if (waiting) {
-      reason = this.#busy(
-        spec,
-        waiting.holder,
-        waiting.ahead === null ? null : waiting.ahead + ahead,
-      );
-    }
-    this.#giveUp(request, reason);
+    const { waiting, failure } = claiming ?? {};
+    const ahead = waiting?.ahead === null ? null : (waiting?.ahead ?? 0) + place;
+    const isSilent = claiming && (failure || !waiting);
+    this.#giveUp(
+      request,
+      isSilent
+        ? this.#unavailable(claiming)
+        : this.#busy(spec, waiting ? waiting.holder : this.runtime.identity, ahead),
+    );
   }
 
   #busy(spec: Spec, holder: string | null, ahead: number | null): AcquireTimeoutError {
@@ -288,5 +267,5 @@ function isOnce(spec: Spec): boolean {
 
 /** Host and process of an owner value. The nonce stays here: whoever has the whole value can drop the lease. */
 function nameOf(owner: string): string {
-  return /^(.+:\d+):[^:]*$/.exec(owner)?.[1] ?? 'a client of another kind';
+  return /^(.+:\d+):/.exec(owner)?.[1] ?? 'a foreign client';
 }

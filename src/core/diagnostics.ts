@@ -14,11 +14,10 @@ import type { LossReason } from './errors.ts';
 
 export interface AcquiredMessage {
   readonly key: string;
+  /** Its low twelve bits count the grants without I/O since the key came to this process. */
   readonly token: bigint;
   /** From the call to the lease, in milliseconds; `null` when nobody listened yet at the call. */
   readonly waitedMs: number | null;
-  /** The lease was passed on inside this process, without I/O. */
-  readonly local: boolean;
 }
 
 export interface ReleasedMessage {

@@ -35,7 +35,7 @@ export class AcquireTimeoutError extends LeaseholdError {
 
   constructor(key: string, waitMs: number, holder: string | null, ahead: number | null) {
     super(
-      `'${key}' not acquired in ${waitMs} ms; held by ${holder ?? 'nobody known'}, ` +
+      `'${key}' not acquired in ${waitMs} ms; held by ${holder ?? 'unknown'}, ` +
         `${ahead ?? 'unknown'} ahead; raise waitMs, shorten the work, or handle as busy`,
       { key, waitMs, holder, ahead },
     );
@@ -91,12 +91,6 @@ export class StoreUnavailableError extends LeaseholdError {
   }
 }
 
-const REFUSALS: Record<RefusalReason, string> = {
-  'capacity-differs': 'use one limit, and one kind of lock, for one key',
-  'not-a-lock': 'choose another key or prefix',
-  unsupported: 'choose a store that can do this',
-};
-
 /** The store will never grant this claim as it stands. Change the call. */
 export class ClaimRefusedError extends LeaseholdError {
   readonly code = 'CLAIM_REFUSED';
@@ -104,7 +98,7 @@ export class ClaimRefusedError extends LeaseholdError {
   declare readonly reason: RefusalReason;
 
   constructor(key: string, reason: RefusalReason, detail: string) {
-    super(`'${key}' was refused: ${detail}; ${REFUSALS[reason]}`, { key, reason });
+    super(`'${key}' was refused: ${detail}`, { key, reason });
   }
 }
 

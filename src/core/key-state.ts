@@ -206,7 +206,7 @@ function granted(state: KeyState, claim: Claim, holder: Holder): ClaimOutcome {
 }
 
 function refuseCapacity(state: KeyState, claim: Claim): ClaimOutcome {
-  const detail = `the key is in use with a capacity of ${state.capacity}, not ${claim.capacity}`;
+  const detail = `it is in use with a capacity of ${state.capacity}, not ${claim.capacity}; use one limit, and one kind of lock, for one key`;
   return { is: 'refused', reason: 'capacity-differs', detail };
 }
 

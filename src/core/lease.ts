@@ -4,6 +4,7 @@
 import type { Timer } from './clock.ts';
 import * as diagnostics from './diagnostics.ts';
 import { LeaseLostError, type LossReason } from './errors.ts';
+import { MAX_DELAY_MS } from './options.ts';
 import type { Tenancy } from './tenancy.ts';
 
 /** Local grants under one remote lease: the low digits of a token count them. */
@@ -57,9 +58,15 @@ export class LocalLease implements Lease {
   #controller: AbortController | undefined;
   #holdTimer: Timer;
 
-  constructor(tenancy: Tenancy, count: number) {
+  constructor(tenancy: Tenancy, count: number, maxHoldMs: number) {
     this.#tenancy = tenancy;
     this.#count = count;
+    if (maxHoldMs === MAX_DELAY_MS) return;
+    const tooLong = (): void => {
+      void tenancy.userLeft(this);
+      this.lose('held-too-long');
+    };
+    this.#holdTimer = tenancy.runtime.clock.setTimer(tooLong, maxHoldMs, false);
   }
 
   get key(): string {
@@ -111,14 +118,6 @@ export class LocalLease implements Lease {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.release();
-  }
-
-  limitHold(maxHoldMs: number): void {
-    const tooLong = (): void => {
-      void this.#tenancy.userLeft(this);
-      this.lose('held-too-long');
-    };
-    this.#holdTimer = this.#tenancy.runtime.clock.setTimer(tooLong, maxHoldMs, false);
   }
 
   /** Comes last in whatever ends the lease: listeners of the signal run at once, and may call anything. */

@@ -1,7 +1,6 @@
 /**
  * The public face: what a caller asks for, checked and handed to the cohort of its key.
  */
-import { hostname } from 'node:os';
 import { stopwatch } from './clock.ts';
 import { Cohort } from './cohort.ts';
 import {
@@ -22,7 +21,7 @@ import {
   type Spec,
   type TryAcquireOptions,
 } from './options.ts';
-import { Runtime } from './runtime.ts';
+import { type Runtime, startRuntime } from './runtime.ts';
 import type { Guarantees, StoreEvent } from './store.ts';
 
 /** What a manager has to do with at this moment. All zero once everything is given back. */
@@ -54,11 +53,10 @@ export class LockManager {
 
   constructor(options: LockManagerOptions) {
     if (typeof options?.store?.claim !== 'function') {
-      throw new InvalidArgumentError('give a store, such as memory() of leasehold/memory');
+      throw new InvalidArgumentError('give a store');
     }
     this.#base = readSpec(options);
-    const identity = options.identity ?? newIdentity();
-    this.#runtime = new Runtime(options, identity, (event) => this.#onEvent(event));
+    this.#runtime = startRuntime(options, (event) => this.#onEvent(event));
   }
 
   /** What the store promises. */
@@ -80,15 +78,14 @@ export class LockManager {
    */
   acquire(key: string, options?: AcquireOptions): Promise<Lease>;
   acquire(keys: readonly string[], options?: AcquireOptions): Promise<LeaseSet>;
-  acquire(keys: string | readonly string[], options?: AcquireOptions): Promise<Lease | LeaseSet> {
-    try {
-      const spec = options === undefined ? this.#base : readSpec(options, this.#base);
-      return typeof keys === 'string'
-        ? this.#acquireOne(keys, spec, options?.signal)
-        : this.#acquireAll(canonicalKeys(keys), spec, options?.signal);
-    } catch (error) {
-      return Promise.reject(error);
-    }
+  async acquire(
+    keys: string | readonly string[],
+    options?: AcquireOptions,
+  ): Promise<Lease | LeaseSet> {
+    const spec = options ? readSpec(options, this.#base) : this.#base;
+    return typeof keys === 'string'
+      ? this.#acquireOne(keys, spec, options?.signal)
+      : this.#acquireAll(canonicalKeys(keys), spec, options?.signal);
   }
 
   /**
@@ -137,7 +134,14 @@ export class LockManager {
     const held: Lease | LeaseSet = await this.acquire(keys as string, rest[0] as AcquireOptions);
     try {
       const result = await work(held);
-      assertNotLost(held, result);
+      try {
+        held.assertHeld();
+      } catch (error) {
+        // A holder may give its lease back before its work ends.
+        if ((error as LeaseLostError).reason !== 'released') {
+          throw Object.assign(error as LeaseLostError, { result });
+        }
+      }
       return result;
     } finally {
       await held.release();
@@ -157,13 +161,13 @@ export class LockManager {
     return this.close();
   }
 
-  #acquireOne(key: string, spec: Spec, signal?: AbortSignal): Promise<Lease> {
-    if (this.#closing) return Promise.reject(new ManagerClosedError());
-    if (signal?.aborted) return Promise.reject(signal.reason);
+  #acquireOne(key: string, spec: Spec, signal?: AbortSignal): Lease | Promise<Lease> {
+    if (this.#closing) throw new ManagerClosedError();
+    signal?.throwIfAborted();
     const { cohorts } = this.#runtime;
     let cohort = cohorts.get(key);
     const lease = cohort?.serveNow(spec);
-    if (lease) return Promise.resolve(lease);
+    if (lease) return lease;
     if (!cohort) {
       checkKey(key);
       cohort = new Cohort(this.#runtime, key);
@@ -197,7 +201,7 @@ export class LockManager {
     } else if (!cohorts.get(event.key)?.onEvent(event) && event.is === 'granted') {
       // Nobody here knows this owner (any more), and nobody else can give it back.
       const { key, owner } = event;
-      void this.#runtime.drop({ key, owner }, this.#base.ttlMs);
+      void this.#runtime.drop({ key, owner });
     }
   }
 
@@ -212,19 +216,4 @@ export class LockManager {
     const passedMs = stopwatch(this.#runtime.clock);
     while (!isDone() && passedMs() < maxMs) await this.#runtime.delay(CLOSE_POLL_MS, true);
   }
-}
-
-function assertNotLost(held: Lease | LeaseSet, result: unknown): void {
-  try {
-    held.assertHeld();
-  } catch (error) {
-    // A holder may give its lease back before its work ends.
-    if ((error as LeaseLostError).reason !== 'released')
-      throw Object.assign(error as Error, { result });
-  }
-}
-
-/** `host:pid:nonce`. The nonce makes it unique where hosts share a name and processes a number, as containers do. */
-function newIdentity(): string {
-  return `${hostname()}:${process.pid}:${crypto.randomUUID().slice(-12)}`;
 }

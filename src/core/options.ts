@@ -135,8 +135,7 @@ export function readNumber(options: Numbers, name: NumberName, base?: Numbers): 
   const [fallback, min, max] = NUMBERS[name];
   const value = options[name] ?? base?.[name] ?? fallback;
   if (Number.isInteger(value) && value >= min && value <= max) return value;
-  const given = typeof value === 'number' ? value : typeof value;
-  throw new InvalidArgumentError(`${name} is a whole number from ${min} to ${max}, not ${given}`);
+  throw new InvalidArgumentError(`${name} is a whole number from ${min} to ${max}`);
 }
 
 const LONE_SURROGATE = /\p{Surrogate}/u;
@@ -144,7 +143,7 @@ const LONE_SURROGATE = /\p{Surrogate}/u;
 export function checkKey(key: unknown): asserts key is string {
   if (typeof key !== 'string' || !key || key.length > MAX_KEY_LENGTH || LONE_SURROGATE.test(key)) {
     throw new InvalidArgumentError(
-      `a key is well-formed text of 1 to ${MAX_KEY_LENGTH} UTF-16 code units; hash longer names`,
+      `a key is well-formed text of 1 to ${MAX_KEY_LENGTH} UTF-16 units; hash longer ones`,
     );
   }
 }
@@ -152,7 +151,7 @@ export function checkKey(key: unknown): asserts key is string {
 /** Duplicates folded, in code-unit order, so that two callers can never wait for each other in a circle. */
 export function canonicalKeys(keys: readonly unknown[]): string[] {
   if (!Array.isArray(keys) || keys.length < 1 || keys.length > MAX_KEYS) {
-    throw new InvalidArgumentError(`give one key, or a list of 1 to ${MAX_KEYS} keys`);
+    throw new InvalidArgumentError(`give a key, or a list of 1 to ${MAX_KEYS}`);
   }
   for (const key of keys) checkKey(key);
   // The default order of `sort` is the code-unit order.

@@ -2,15 +2,12 @@
  * Renewal of everything that a manager holds: one timer, and one call for all leases that are due. The same timer finds
  * leases whose deadline has passed.
  */
-import { stopwatch, type Timer } from './clock.ts';
-import type { Runtime } from './runtime.ts';
-import type { RenewOutcome } from './store.ts';
+import { type Clock, stopwatch, type Timer } from './clock.ts';
+import type { LeaseStore, RenewOutcome } from './store.ts';
 import type { Tenancy } from './tenancy.ts';
 
 /** A lease that is due within this share of its ttl joins the batch. */
 const BATCH_SHARE = 1 / 12;
-/** One call to the store renews at most so many leases. */
-const MAX_BATCH = 1_000;
 
 export interface Renewal {
   add(tenancy: Tenancy): void;
@@ -21,8 +18,7 @@ export interface Renewal {
   stop(): void;
 }
 
-export function startRenewal(runtime: Runtime): Renewal {
-  const { clock } = runtime;
+export function startRenewal(clock: Clock, renew: LeaseStore['renew']): Renewal {
   const held = new Set<Tenancy>();
   let timer: Timer;
   /** When the timer runs, by the monotonic clock. */
@@ -55,25 +51,16 @@ export function startRenewal(runtime: Runtime): Renewal {
       else nextMs = Math.min(nextMs, renewInMs);
     }
     wakeIn(nextMs);
-    renew(due);
+    if (due.length > 0) void send(due);
   }
 
-  function renew(tenancies: readonly Tenancy[]): void {
-    for (let start = 0; start < tenancies.length; start += MAX_BATCH) {
-      void renewBatch(tenancies.slice(start, start + MAX_BATCH));
-    }
-  }
-
-  async function renewBatch(batch: readonly Tenancy[]): Promise<void> {
+  async function send(batch: readonly Tenancy[]): Promise<void> {
     const sinceSent = stopwatch(clock);
     for (const tenancy of batch) tenancy.isRenewing = true;
     // Without an answer, the outcome of every claim is unknown.
     let outcomes: readonly RenewOutcome[] = [];
     try {
-      outcomes = await runtime.call(
-        'renew',
-        batch.map((tenancy) => tenancy.claim),
-      );
+      outcomes = await renew(batch.map((tenancy) => tenancy.claim));
     } catch {}
     batch.forEach((tenancy, index) => {
       tenancy.onRenewed(outcomes[index], sinceSent);
@@ -89,7 +76,7 @@ export function startRenewal(runtime: Runtime): Renewal {
       wakeIn(tenancy.renewInMs());
     },
     remove: (tenancy) => void held.delete(tenancy),
-    renewAll: () => renew([...held]),
+    renewAll: () => void send([...held]),
     stop,
   };
 }

@@ -65,7 +65,12 @@ export type ClaimOutcome =
   | Grant
   | Waiting
   | { readonly is: 'taken'; readonly holder: string | null }
-  | { readonly is: 'refused'; readonly reason: RefusalReason; readonly detail: string };
+  | {
+      readonly is: 'refused';
+      readonly reason: RefusalReason;
+      /** For people: what is wrong, and what to do. */
+      readonly detail: string;
+    };
 
 export type RenewOutcome =
   | { readonly is: 'held'; readonly wanted: boolean }

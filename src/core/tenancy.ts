@@ -8,7 +8,7 @@ import { type Stopwatch, stopwatch, type Timer, validityMs } from './clock.ts';
 import type { Cohort } from './cohort.ts';
 import type { LossReason } from './errors.ts';
 import { GRANTS_PER_EPOCH, LocalLease } from './lease.ts';
-import { MAX_DELAY_MS, type Spec, sameClaim } from './options.ts';
+import { type Spec, sameClaim } from './options.ts';
 import type { Runtime } from './runtime.ts';
 import {
   type Claim,
@@ -103,7 +103,7 @@ export class Tenancy {
       this.#overtaken(outcome, sinceSent);
     } else if (outcome?.is === 'granted') {
       if (!this.#hold(outcome.epoch, outcome.ttlMs, outcome.wanted, sinceSent)) {
-        throw new Error('the answer came when the lease had already run out');
+        throw new Error('the answer came too late');
       }
     } else if (outcome?.is === 'waiting') {
       this.#sinceAnswered = sinceSent;
@@ -119,11 +119,10 @@ export class Tenancy {
 
   /** A grant event was here before this answer. */
   #overtaken(outcome: ClaimOutcome | null, sinceSent: Stopwatch): void {
-    if (outcome?.is !== 'granted' && outcome?.is !== 'waiting') return;
-    if (outcome.is === 'granted' && outcome.epoch === this.epoch) {
+    if (outcome?.is === 'granted' && outcome.epoch === this.epoch) {
       this.#confirm(sinceSent);
       if (outcome.wanted) this.onWanted();
-    } else if (outcome.epoch >= this.epoch) {
+    } else if (outcome && 'epoch' in outcome && outcome.epoch >= this.epoch) {
       // An older answer says nothing about now; one at or above the epoch that is held says that it has ended.
       this.lose('taken-away');
     }
@@ -208,7 +207,7 @@ export class Tenancy {
   onRenewed(outcome: RenewOutcome | undefined, sinceSent: Stopwatch): void {
     this.isRenewing = false;
     if (outcome?.is === 'lost') this.lose('taken-away');
-    if (outcome?.is !== 'held' || this.phase !== 'held') return;
+    if (outcome?.is !== 'held') return;
     this.#confirm(sinceSent);
     if (outcome.wanted) this.onWanted();
   }
@@ -223,7 +222,6 @@ export class Tenancy {
     if (this.phase !== 'held') return;
     const users = this.users.splice(0);
     this.drop();
-    this.#cohort.forget(this);
     this.#cohort.advance();
     for (const lease of users) lease.lose(reason);
   }
@@ -245,19 +243,13 @@ export class Tenancy {
 
   /** A lease for a local caller. Only after `canServe`. */
   serve(spec: Spec): LocalLease {
-    const lease = new LocalLease(this, this.#grants);
-    if (spec.maxHoldMs < MAX_DELAY_MS) lease.limitHold(spec.maxHoldMs);
+    const lease = new LocalLease(this, this.#grants, spec.maxHoldMs);
     this.#grants += 1;
     this.users.push(lease);
     this.runtime.leases += 1;
     this.#retainMs = spec.retainMs;
     this.#wasUsed = true;
     return lease;
-  }
-
-  /** Whether the last lease that was served was passed on without I/O. */
-  get wasPassed(): boolean {
-    return this.#grants > 1;
   }
 
   /** What a release waits for: the answer to a drop, or nothing when the lease is kept or passed on. */
@@ -295,12 +287,13 @@ export class Tenancy {
     this.phase = 'ended';
     this.#stopTimer();
     this.runtime.renewal.remove(this);
+    this.#cohort.forget(this);
     let answer: Promise<DropOutcome> | undefined;
     void next?.claimUntilHeld(async () => {
       answer = this.runtime.call('drop', this.claim, next.claim);
       return (await answer).next;
     });
-    const dropped = this.runtime.drop(this.claim, this.claim.ttlMs, answer);
+    const dropped = this.runtime.drop(this.claim, answer);
     this.#dropped = this.runtime.bounded(dropped, remainingMs);
   }
 
