@@ -58,6 +58,8 @@ export function startRuntime(
   let opening: Promise<void> | undefined;
   let isOpen = false;
   let owners = 0;
+  /** None once the store is closed, or what comes too late would open it again. */
+  let dropAttempts = MAX_DROP_ATTEMPTS;
 
   async function open(): Promise<void> {
     try {
@@ -99,7 +101,7 @@ export function startRuntime(
   async function drop(id: ClaimId, first?: Promise<unknown>): Promise<void> {
     runtime.calls += 1;
     let answer = first;
-    for (let attempt = 0; attempt < MAX_DROP_ATTEMPTS; attempt += 1) {
+    for (let attempt = 0; attempt < dropAttempts; attempt += 1) {
       try {
         await (answer ?? call('drop', id));
         break;
@@ -144,6 +146,7 @@ export function startRuntime(
     bounded,
     async close(maxMs) {
       runtime.renewal.stop();
+      dropAttempts = 0;
       if (opening) await bounded(call('close'), maxMs);
     },
   };
