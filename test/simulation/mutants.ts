@@ -24,19 +24,19 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a claim counts from its reply',
     file: TENANCY,
     find: 'this.#answered(await claimed, sinceSent)',
-    replace: 'this.#answered(await claimed, stopwatch(this.clock))',
+    replace: 'this.#answered(await claimed, stopwatch(this.runtime.clock))',
   },
   {
     name: 'a renewal counts from its reply',
     file: RENEWAL,
     find: 'tenancy.onRenewed(outcomes[index], sinceSent)',
-    replace: 'tenancy.onRenewed(outcomes[index], stopwatch(this.#runtime.clock))',
+    replace: 'tenancy.onRenewed(outcomes[index], stopwatch(clock))',
   },
   {
     name: 'a grant message counts from its arrival',
     file: TENANCY,
     find: 'this.#hold(epoch, this.claim.ttlMs, wanted, this.#sinceAnswered)',
-    replace: 'this.#hold(epoch, this.claim.ttlMs, wanted, stopwatch(this.clock))',
+    replace: 'this.#hold(epoch, this.claim.ttlMs, wanted, stopwatch(this.runtime.clock))',
   },
   {
     name: 'a grant message counts from a claim that was not answered',
@@ -89,7 +89,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'nothing is renewed',
     file: RENEWAL,
-    find: 'this.#renew(due);',
+    find: 'renew(due);',
     replace: '',
   },
   // --- Which messages are believed ---
@@ -169,14 +169,14 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'the time of passes is not bounded',
     file: TENANCY,
-    find: ' && this.clock.monotonicMs() - this.#grantedAtMs < maxPassMs',
+    find: ' && clock.monotonicMs() - this.#grantedAtMs < maxPassMs',
     replace: '',
   },
   // --- Retries, withdrawals, retention ---
   {
     name: 'a claim that was not answered is not made again',
     file: TENANCY,
-    find: 'return this.#runtime.retryMs(failures, this.claim.ttlMs);',
+    find: 'return this.runtime.retryMs(failures, this.claim.ttlMs);',
     replace: 'return 1e8;',
   },
   {
@@ -220,6 +220,12 @@ export const MUTANTS: readonly Mutant[] = [
     file: RUNTIME,
     find: " && operation !== 'close'",
     replace: '',
+  },
+  {
+    name: 'close does not wait for a drop that is still to be made again',
+    file: RUNTIME,
+    find: 'this.calls += 1;\n        let answer',
+    replace: 'let answer',
   },
   {
     name: 'a caller that gave up keeps its timer',

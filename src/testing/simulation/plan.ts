@@ -90,9 +90,9 @@ const RATES = [0.9955, 1, 1.0045] as const;
 const TTL_MS: Record<Profile, readonly [number, number]> = {
   calm: [1_500, 4_000],
   leaky: [60_000, 90_000],
-  rough: [80, 600],
-  lossy: [80, 600],
-  silent: [80, 600],
+  rough: [60, 400],
+  lossy: [60, 400],
+  silent: [60, 400],
 };
 /** A wait that only a fault, or a defect, can make too short. */
 const PATIENT_MS = 20_000;
@@ -228,7 +228,7 @@ interface FaultScope {
 function drawFaults(random: SeededRandom, scope: FaultScope): Fault[] {
   const { profile, forMs } = scope;
   const faults: Fault[] = [];
-  if (random.chance(0.12)) {
+  if (random.chance(0.2)) {
     faults.push({
       is: 'close',
       atMs: random.between(0, forMs),
@@ -291,7 +291,7 @@ function drawStorm(random: SeededRandom, { forMs }: FaultScope): Fault {
     hanging: 0,
     eventLoss: random.chance(0.1) ? 1 : draw(),
     eventTwice: draw(),
-    eventLate: random.chance(0.3) ? 0.5 : draw(),
+    eventLate: random.chance(0.5) ? 0.5 : draw(),
   };
   const atMs = random.chance(0.5) ? 0 : random.between(0, forMs);
   return { is: 'storm', atMs, forMs: random.between(100, forMs), weather };

@@ -32,11 +32,14 @@ export interface Tenure {
 }
 
 interface ClaimRecord {
+  readonly key: string;
   readonly ttlMs: number;
   /** Before the sending of the first claim, or of the last one that was answered with "wait". */
   countsFromMs: number;
   /** The key's epoch when the store last said "wait". */
   waitingEpoch: bigint | null;
+  /** The process heard that the key is wanted, perhaps before it heard of its grant. */
+  isWanted: boolean;
 }
 
 /** Stated anew rather than taken from the core: what is judged here cannot be its own judge. */
@@ -117,7 +120,7 @@ export class Witness implements LeaseStore {
         if (tenure.owner !== claim.owner) continue;
         this.#kept.add(tenure);
         this.#trust(tenure, claim.ttlMs, sentMs);
-        this.#setWanted(tenure, outcome.wanted);
+        if (outcome.wanted) this.#setWanted(tenure, true);
       }
     });
     return outcomes;
@@ -153,8 +156,9 @@ export class Witness implements LeaseStore {
   #sending(claim: Claim): number {
     const sentMs = this.#clock.monotonicMs();
     if (!this.#claims.has(claim.owner)) {
-      const { ttlMs } = claim;
-      this.#claims.set(claim.owner, { ttlMs, countsFromMs: sentMs, waitingEpoch: null });
+      const { key, ttlMs } = claim;
+      const record = { key, ttlMs, countsFromMs: sentMs, waitingEpoch: null, isWanted: false };
+      this.#claims.set(claim.owner, record);
     }
     return sentMs;
   }
@@ -172,6 +176,7 @@ export class Witness implements LeaseStore {
 
   #onEvent(event: StoreEvent): void {
     if (event.is === 'wanted') {
+      for (const claim of this.#claims.values()) if (claim.key === event.key) claim.isWanted = true;
       for (const tenure of this.#tenures.get(event.key)?.values() ?? []) {
         this.#setWanted(tenure, true);
       }
@@ -215,7 +220,7 @@ export class Witness implements LeaseStore {
     this.#trust(tenure, grant.ttlMs, grant.fromMs);
     if (!tenure.isUsed) {
       tenure.grantedMs = nowMs;
-      this.#setWanted(tenure, grant.wanted);
+      this.#setWanted(tenure, grant.wanted || this.#claims.get(owner)?.isWanted === true);
     } else if (grant.wanted) {
       this.#setWanted(tenure, true);
     }
@@ -226,9 +231,8 @@ export class Witness implements LeaseStore {
   }
 
   #setWanted(tenure: Tenure, wanted: boolean): void {
-    if (!wanted) tenure.wantedSinceMs = null;
-    else tenure.wantedSinceMs ??= this.#clock.monotonicMs();
-    if (!wanted) tenure.passesWhileWanted = 0;
+    if (wanted) tenure.wantedSinceMs ??= this.#clock.monotonicMs();
+    else tenure.wantedSinceMs = null;
   }
 }
 
