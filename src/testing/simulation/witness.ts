@@ -165,7 +165,7 @@ export class Witness implements LeaseStore {
 
   #claimAnswered(claim: Claim, outcome: ClaimOutcome, sentMs: number): void {
     if (outcome.is === 'granted') {
-      this.#granted(claim, { ...outcome, fromMs: sentMs });
+      this.#granted(claim, { ...outcome, fromMs: sentMs, isAnswer: true });
     } else if (outcome.is === 'waiting') {
       const record = this.#claims.get(claim.owner);
       if (!record) return;
@@ -184,7 +184,8 @@ export class Witness implements LeaseStore {
       if (this.#givenUp.has(event.owner)) this.#toGiveBack.add(event.owner);
       const record = this.#claims.get(event.owner);
       if (!record || (record.waitingEpoch !== null && event.epoch <= record.waitingEpoch)) return;
-      this.#granted(event, { ...event, ttlMs: record.ttlMs, fromMs: record.countsFromMs });
+      const { ttlMs, countsFromMs } = record;
+      this.#granted(event, { ...event, ttlMs, fromMs: countsFromMs, isAnswer: false });
     }
   }
 
@@ -195,6 +196,7 @@ export class Witness implements LeaseStore {
       readonly ttlMs: number;
       readonly wanted: boolean;
       readonly fromMs: number;
+      readonly isAnswer: boolean;
     },
   ): void {
     const nowMs = this.#clock.monotonicMs();
@@ -221,7 +223,8 @@ export class Witness implements LeaseStore {
     if (!tenure.isUsed) {
       tenure.grantedMs = nowMs;
       this.#setWanted(tenure, grant.wanted || this.#claims.get(owner)?.isWanted === true);
-    } else if (grant.wanted) {
+    } else if (grant.wanted && grant.isAnswer) {
+      // A message says what was so when the key was granted, which is older than any answer.
       this.#setWanted(tenure, true);
     }
   }
