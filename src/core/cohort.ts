@@ -126,10 +126,11 @@ export class Cohort {
     if (request && outcome?.is === 'refused') {
       this.#giveUp(request, new ClaimRefusedError(this.key, outcome.reason, outcome.detail));
     } else if (request && isOnce(request.spec)) {
-      const isTaken = outcome?.is === 'taken';
       this.#giveUp(
         request,
-        isTaken ? this.#busy(request.spec, outcome.holder, null) : this.#unavailable(tenancy),
+        outcome?.is === 'taken'
+          ? this.#busy(request.spec, outcome.holder, null)
+          : this.#unavailable(tenancy),
       );
     } else {
       this.advance();

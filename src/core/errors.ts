@@ -52,7 +52,7 @@ const LOSSES = {
   /** The manager was closed while the lease was in use. */
   'manager-closed': 'its manager was closed',
   /** Its holder gave it back, and used it after that. */
-  released: 'it was released before',
+  released: 'it was released',
 } as const;
 
 /** Why a lease ended: `expired`, `taken-away`, `held-too-long`, `manager-closed` or `released`. */
@@ -84,7 +84,7 @@ export class StoreUnavailableError extends LeaseholdError {
   declare readonly key: string;
 
   constructor(store: string, key: string, cause: unknown) {
-    super(`the ${store} store did not answer for '${key}'; try again when it is back`, {
+    super(`the ${store} store did not answer for '${key}'; try again later`, {
       key,
       cause,
     });

@@ -118,7 +118,7 @@ export function readSpec(options: AcquireOptions, base?: Spec): Spec {
   const { mode, limit } = options;
   const isPermit = limit !== undefined;
   if (mode !== undefined && (isPermit || (mode !== 'shared' && mode !== 'exclusive'))) {
-    throw new InvalidArgumentError("mode is 'exclusive' or 'shared', and has no limit beside it");
+    throw new InvalidArgumentError("give mode 'exclusive' or 'shared', or a limit");
   }
   const read = (name: NumberName): number => readNumber(options, name, base);
   return {
@@ -143,7 +143,7 @@ const LONE_SURROGATE = /\p{Surrogate}/u;
 export function checkKey(key: unknown): asserts key is string {
   if (typeof key !== 'string' || !key || key.length > MAX_KEY_LENGTH || LONE_SURROGATE.test(key)) {
     throw new InvalidArgumentError(
-      `a key is well-formed text of 1 to ${MAX_KEY_LENGTH} UTF-16 units; hash longer ones`,
+      `a key is well-formed text of 1 to ${MAX_KEY_LENGTH} UTF-16 units`,
     );
   }
 }

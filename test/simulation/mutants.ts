@@ -48,7 +48,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'an unknown renewal is taken for a held one',
     file: RENEWAL,
     find: 'let outcomes = [];',
-    replace: "let outcomes = claims.map(() => ({ is: 'held', wanted: false }));",
+    replace: "let outcomes = batch.map(() => ({ is: 'held', wanted: false }));",
   },
   {
     name: 'the allowance for drift is left out',
@@ -89,8 +89,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'nothing is renewed',
     file: RENEWAL,
-    find: 'renew(due);',
-    replace: '',
+    find: 'void send(due);',
+    replace: ';',
   },
   // --- Which messages are believed ---
   {
@@ -120,14 +120,14 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'the signal that a key is free is ignored',
     file: COHORT,
-    find: "case 'available':",
-    replace: "case 'nothing':",
+    find: "event.is === 'available'",
+    replace: "event.is === 'nothing'",
   },
   {
     name: 'the wish of another process is ignored',
     file: COHORT,
-    find: "case 'wanted':",
-    replace: "case 'nothing':",
+    find: 'tenancy.onWanted();',
+    replace: ';',
   },
   {
     name: 'an early wanted message is forgotten',
@@ -139,14 +139,14 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'an owner value is used again',
     file: RUNTIME,
-    find: 'this.#owners += 1;',
-    replace: 'this.#owners = 1;',
+    find: 'owners += 1;',
+    replace: 'owners = 1;',
   },
   {
     name: 'the token is not increased on a local pass',
     file: TENANCY,
-    find: 'new LocalLease(this, this.#grants)',
-    replace: 'new LocalLease(this, 0)',
+    find: 'new LocalLease(this, this.#grants, ',
+    replace: 'new LocalLease(this, 0, ',
   },
   {
     name: 'two holders at once inside a process',
@@ -194,8 +194,9 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a claim that nobody needs any more is not dropped',
     file: COHORT,
-    find: 'tenancy.drop();',
-    replace: "tenancy.phase = 'ended';",
+    find: 'else {\n                    tenancy.drop();',
+    replace:
+      "else {\n                    tenancy.phase = 'ended';\n                    this.forget(tenancy);",
   },
   {
     name: 'the late answer to a withdrawn claim is not dropped',
@@ -222,10 +223,10 @@ export const MUTANTS: readonly Mutant[] = [
     replace: '',
   },
   {
-    name: 'close does not wait for a drop that is still to be made again',
-    file: RUNTIME,
-    find: 'this.calls += 1;\n        let answer',
-    replace: 'let answer',
+    name: 'close does not wait for a drop that is under way',
+    file: MANAGER,
+    find: 'this.#runtime.calls === 0',
+    replace: 'true',
   },
   {
     name: 'a caller that gave up keeps its timer',
