@@ -84,11 +84,11 @@ export class Cohort {
   /** Rejects whoever waits, and ends every claim. Leases that are still in use are lost. */
   close(): void {
     for (const request of [...this.#queue]) this.#take(request).reject(new ManagerClosedError());
-    this.advance();
     for (const tenancy of [...this.#tenancies]) {
       if (tenancy.users.length > 0) tenancy.lose('manager-closed');
       else tenancy.drop();
     }
+    this.advance();
   }
 
   /** The key may be free: whoever waits claims again. */
@@ -122,19 +122,19 @@ export class Cohort {
    */
   failed(tenancy: Tenancy, outcome?: Extract<ClaimOutcome, { is: 'refused' | 'taken' }>): void {
     this.forget(tenancy);
-    const request = this.#queue.find(({ spec }) => sameClaim(spec, tenancy.spec));
-    if (request && outcome?.is === 'refused') {
-      this.#giveUp(request, new ClaimRefusedError(this.key, outcome.reason, outcome.detail));
-    } else if (request && isOnce(request.spec)) {
-      this.#giveUp(
-        request,
-        outcome?.is === 'taken'
-          ? this.#busy(request.spec, outcome.holder, null)
-          : this.#unavailable(tenancy),
-      );
-    } else {
-      this.advance();
+    // A single attempt and a claim that waits may stand for the same units, and only one of the two came to nothing.
+    const { spec, claim } = tenancy;
+    const request = this.#queue.find(
+      (other) => sameClaim(other.spec, spec) && isOnce(other.spec) !== claim.wait,
+    );
+    let reason: unknown;
+    if (outcome?.is === 'refused') {
+      reason = new ClaimRefusedError(this.key, outcome.reason, outcome.detail);
+    } else if (!claim.wait) {
+      reason = outcome ? this.#busy(spec, outcome.holder, null) : this.#unavailable(tenancy);
     }
+    if (request && reason) this.#giveUp(request, reason);
+    else this.advance();
   }
 
   // --- The one place that decides ------------------------------------------------------------------------------------
@@ -190,7 +190,9 @@ export class Cohort {
     // Claims of another capacity do not count: the store will refuse, and say why.
     const rivals = this.#tenancies.filter(({ claim }) => claim.capacity === capacity);
     const from = this.#claiming.length;
-    const free = mostClaims(capacity) - rivals.length;
+    // A lock is claimed once, and shared; each permit is a claim of its own.
+    const most = capacity === SHARED_CAPACITY ? 1 : capacity;
+    const free = most - rivals.length;
     for (const request of this.#queue.slice(from, from + free)) {
       if (request.spec.capacity === capacity) {
         void this.#claimFor(request).claimUntilHeld();
@@ -248,7 +250,9 @@ export class Cohort {
   }
 
   #busy(spec: Spec, holder: string | null, ahead: number | null): AcquireTimeoutError {
-    return new AcquireTimeoutError(this.key, spec.waitMs, holder && nameOf(holder), ahead);
+    // Host and process. The nonce stays here: whoever has the whole owner value can drop the lease.
+    const name = holder && (/^(.+:\d+):/.exec(holder)?.[1] ?? 'a foreign client');
+    return new AcquireTimeoutError(this.key, spec.waitMs, name, ahead);
   }
 
   #unavailable({ failure }: Tenancy): StoreUnavailableError {
@@ -256,17 +260,7 @@ export class Cohort {
   }
 }
 
-/** A lock is claimed once, and shared; each permit is a claim of its own. */
-function mostClaims(capacity: number): number {
-  return capacity === SHARED_CAPACITY ? 1 : capacity;
-}
-
 /** One attempt only: it is answered at once and never waits in the store. */
 function isOnce(spec: Spec): boolean {
   return spec.waitMs === 0;
-}
-
-/** Host and process of an owner value. The nonce stays here: whoever has the whole value can drop the lease. */
-function nameOf(owner: string): string {
-  return /^(.+:\d+):/.exec(owner)?.[1] ?? 'a foreign client';
 }

@@ -74,7 +74,9 @@ export class LockManager {
    *
    * Rejects with `AcquireTimeoutError` when `waitMs` runs out, with the signal's reason when it is aborted, with
    * `StoreUnavailableError` when the store does not answer, with `ClaimRefusedError` when it never will grant this, and
-   * with `InvalidArgumentError` or `ManagerClosedError` when the call itself is wrong.
+   * with `InvalidArgumentError` or `ManagerClosedError` when the call itself is wrong. With several keys also with
+   * `LeaseLostError`, when one was lost while it waited for another, and only after what it had was given back: while
+   * the store does not answer, that may take up to the ttl.
    */
   acquire(key: string, options?: AcquireOptions): Promise<Lease>;
   acquire(keys: readonly string[], options?: AcquireOptions): Promise<LeaseSet>;
@@ -134,12 +136,14 @@ export class LockManager {
     const held: Lease | LeaseSet = await this.acquire(keys as string, rest[0] as AcquireOptions);
     try {
       const result = await work(held);
-      try {
-        held.assertHeld();
-      } catch (error) {
-        // A holder may give its lease back before its work ends.
-        if ((error as LeaseLostError).reason !== 'released') {
-          throw Object.assign(error as LeaseLostError, { result });
+      for (const lease of (held as Partial<LeaseSet>).leases ?? [held]) {
+        try {
+          lease.assertHeld();
+        } catch (error) {
+          // A holder may give a lease back before its work ends.
+          if ((error as LeaseLostError).reason !== 'released') {
+            throw Object.assign(error as LeaseLostError, { result });
+          }
         }
       }
       return result;
@@ -150,9 +154,10 @@ export class LockManager {
 
   /**
    * Refuses new callers, rejects those that wait with `ManagerClosedError`, gives back what is retained, and closes the
-   * store. Leases in use are lost at once, or when `graceMs` is over: finish the work first. Idempotent.
+   * store. Leases in use are lost. With `graceMs`, all of that but the refusal waits until no lease is in use, for so
+   * long at the most, and who waits may still be served: finish the work first. Idempotent.
    */
-  close(options: CloseOptions = {}): Promise<void> {
+  async close(options?: CloseOptions): Promise<void> {
     this.#closing ??= this.#close(readNumber(options, 'graceMs'));
     return this.#closing;
   }
@@ -207,7 +212,7 @@ export class LockManager {
 
   async #close(graceMs: number): Promise<void> {
     await this.#until(() => this.#runtime.leases === 0, graceMs);
-    for (const cohort of [...this.#runtime.cohorts.values()]) cohort.close();
+    for (const cohort of this.#runtime.cohorts.values()) cohort.close();
     await this.#until(() => this.#runtime.calls === 0, CLOSE_BOUND_MS);
     await this.#runtime.close(CLOSE_BOUND_MS);
   }

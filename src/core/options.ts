@@ -131,9 +131,13 @@ export function readSpec(options: AcquireOptions, base?: Spec): Spec {
   };
 }
 
-export function readNumber(options: Numbers, name: NumberName, base?: Numbers): number {
+export function readNumber(
+  options: Numbers | null | undefined,
+  name: NumberName,
+  base?: Numbers,
+): number {
   const [fallback, min, max] = NUMBERS[name];
-  const value = options[name] ?? base?.[name] ?? fallback;
+  const value = options?.[name] ?? base?.[name] ?? fallback;
   if (Number.isInteger(value) && value >= min && value <= max) return value;
   throw new InvalidArgumentError(`${name} is a whole number from ${min} to ${max}`);
 }

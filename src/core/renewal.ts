@@ -47,7 +47,7 @@ export function startRenewal(clock: Clock, renew: LeaseStore['renew']): Renewal 
       nextMs = Math.min(nextMs, tenancy.remainingMs());
       if (tenancy.isRenewing) continue;
       const renewInMs = tenancy.renewInMs();
-      if (renewInMs <= tenancy.claim.ttlMs * BATCH_SHARE) due.push(tenancy);
+      if (renewInMs <= tenancy.ttlMs * BATCH_SHARE) due.push(tenancy);
       else nextMs = Math.min(nextMs, renewInMs);
     }
     wakeIn(nextMs);
@@ -65,7 +65,7 @@ export function startRenewal(clock: Clock, renew: LeaseStore['renew']): Renewal 
     batch.forEach((tenancy, index) => {
       tenancy.onRenewed(outcomes[index], sinceSent);
       // What is still overdue is tried again after a while.
-      const againMs = Math.max(tenancy.renewInMs(), tenancy.claim.ttlMs * BATCH_SHARE);
+      const againMs = Math.max(tenancy.renewInMs(), tenancy.ttlMs * BATCH_SHARE);
       if (tenancy.phase === 'held') wakeIn(againMs);
     });
   }

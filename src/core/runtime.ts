@@ -53,8 +53,10 @@ export function startRuntime(
   options: LockManagerOptions,
   onEvent: (event: StoreEvent) => void,
 ): Runtime {
-  const { store, clock = systemClock, random = Math.random, fairness = {} } = options;
-  const { identity = newIdentity() } = options;
+  const { store, clock = systemClock, random = Math.random } = options;
+  // The nonce makes it unique where hosts share a name and processes a number, as containers do.
+  const nonce = crypto.randomUUID().slice(-12);
+  const { fairness, identity = `${hostname()}:${process.pid}:${nonce}` } = options;
   let opening: Promise<void> | undefined;
   let isOpen = false;
   let owners = 0;
@@ -151,9 +153,4 @@ export function startRuntime(
     },
   };
   return runtime;
-}
-
-/** `host:pid:nonce`. The nonce makes it unique where hosts share a name and processes a number, as containers do. */
-function newIdentity(): string {
-  return `${hostname()}:${process.pid}:${crypto.randomUUID().slice(-12)}`;
 }

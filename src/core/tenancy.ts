@@ -30,6 +30,8 @@ export class Tenancy {
   readonly runtime: Runtime;
   phase: 'claiming' | 'held' | 'ended' = 'claiming';
   epoch = 0n;
+  /** As the claim asks for; once granted, as the store set it. */
+  ttlMs: number;
   isRenewing = false;
   /** The last answer that said "wait", for messages to people and for judging grant events. */
   waiting: Waiting | undefined;
@@ -44,7 +46,6 @@ export class Tenancy {
   #sinceConfirmed: Stopwatch = () => Infinity;
   #grantedAtMs = 0;
   #isWanted = false;
-  #ttlMs: number;
   #grants = 0;
   #isKicked = false;
   #endPause: () => void = () => {};
@@ -57,7 +58,7 @@ export class Tenancy {
     this.#cohort = cohort;
     this.runtime = cohort.runtime;
     this.spec = spec;
-    this.#ttlMs = spec.ttlMs;
+    this.ttlMs = spec.ttlMs;
     const { units, capacity, ttlMs } = spec;
     this.claim = { key: cohort.key, owner: this.runtime.newOwner(), units, capacity, ttlMs, wait };
   }
@@ -108,7 +109,7 @@ export class Tenancy {
     } else if (outcome?.is === 'waiting') {
       this.#sinceAnswered = sinceSent;
       this.waiting = outcome;
-      return Math.max(1, Math.min(outcome.lookAgainMs, this.#ttlMs * RENEW_SHARE));
+      return Math.max(1, Math.min(outcome.lookAgainMs, this.ttlMs * RENEW_SHARE));
     } else if (outcome) {
       this.phase = 'ended';
       this.#cohort.failed(this, outcome);
@@ -166,7 +167,7 @@ export class Tenancy {
 
   /** False when not even a millisecond of the lease, counted from that sending, is left. */
   #hold(epoch: bigint, ttlMs: number, wanted: boolean, sinceSent: Stopwatch): boolean {
-    this.#ttlMs = ttlMs;
+    this.ttlMs = ttlMs;
     this.#sinceConfirmed = sinceSent;
     if (this.remainingMs() === 0) return false;
     this.phase = 'held';
@@ -188,15 +189,15 @@ export class Tenancy {
   /** How long the lease may be trusted, in whole milliseconds. */
   remainingMs(): number {
     if (this.phase === 'ended') return 0;
-    return Math.max(0, Math.floor(validityMs(this.#ttlMs) - this.#sinceConfirmed()));
+    return Math.max(0, Math.floor(validityMs(this.ttlMs) - this.#sinceConfirmed()));
   }
 
   renewInMs(): number {
-    return this.#ttlMs * RENEW_SHARE - this.#sinceConfirmed();
+    return this.ttlMs * RENEW_SHARE - this.#sinceConfirmed();
   }
 
   isInJeopardy(): boolean {
-    return this.#sinceConfirmed() > this.#ttlMs * JEOPARDY_SHARE;
+    return this.#sinceConfirmed() > this.ttlMs * JEOPARDY_SHARE;
   }
 
   /** Loses the lease when its deadline has passed. */
@@ -247,6 +248,8 @@ export class Tenancy {
     this.#grants += 1;
     this.users.push(lease);
     this.runtime.leases += 1;
+    // The timer of an earlier wish would keep it for too long.
+    if (spec.retainMs < this.#retainMs) this.#stopTimer();
     this.#retainMs = spec.retainMs;
     this.#wasUsed = true;
     return lease;

@@ -182,7 +182,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a waiter never looks again',
     file: TENANCY,
-    find: 'return Math.max(1, Math.min(outcome.lookAgainMs, this.#ttlMs * RENEW_SHARE));',
+    find: 'return Math.max(1, Math.min(outcome.lookAgainMs, this.ttlMs * RENEW_SHARE));',
     replace: 'return 1e8;',
   },
   {
