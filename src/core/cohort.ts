@@ -124,9 +124,7 @@ export class Cohort {
     this.forget(tenancy);
     // A single attempt and a claim that waits may stand for the same units, and only one of the two came to nothing.
     const { spec, claim } = tenancy;
-    const request = this.#queue.find(
-      (other) => sameClaim(other.spec, spec) && isOnce(other.spec) !== claim.wait,
-    );
+    const request = this.#queue.find((other) => standsFor(tenancy, other));
     let reason: unknown;
     if (outcome?.is === 'refused') {
       reason = new ClaimRefusedError(this.key, outcome.reason, outcome.detail);
@@ -172,7 +170,7 @@ export class Cohort {
     for (const tenancy of [...this.#tenancies]) {
       const request = this.#queue[claiming];
       if (tenancy.phase === 'claiming') {
-        if (request && sameClaim(request.spec, tenancy.spec)) {
+        if (request && standsFor(tenancy, request)) {
           claiming += 1;
         } else {
           tenancy.drop();
@@ -258,6 +256,11 @@ export class Cohort {
   #unavailable({ failure }: Tenancy): StoreUnavailableError {
     return new StoreUnavailableError(this.runtime.store.name, this.key, failure?.cause);
   }
+}
+
+/** Whether a claim may be this caller's: a single attempt and a claim that waits are not the same. */
+function standsFor({ spec, claim }: Tenancy, request: Request): boolean {
+  return sameClaim(request.spec, spec) && isOnce(request.spec) !== claim.wait;
 }
 
 /** One attempt only: it is answered at once and never waits in the store. */

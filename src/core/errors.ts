@@ -44,7 +44,7 @@ export class AcquireTimeoutError extends LeaseholdError {
 
 const LOSSES = {
   /** The deadline passed before a renewal was confirmed. */
-  expired: 'it was not renewed in time',
+  expired: 'not renewed in time',
   /** The store said that somebody else holds the key, or nobody. */
   'taken-away': 'the store no longer has it',
   /** The lease was held for longer than its `maxHoldMs`. */
@@ -112,6 +112,6 @@ export class ManagerClosedError extends LeaseholdError {
   readonly code = 'MANAGER_CLOSED';
 
   constructor() {
-    super('the lock manager is closed; make a new one');
+    super('the manager is closed; make a new one');
   }
 }

@@ -152,20 +152,20 @@ export class LocalLease implements Lease {
 export class LeaseSet implements Holding {
   /** In the canonical order of their keys, without duplicates. */
   readonly leases: Lease[] = [];
-  #signal: AbortSignal | undefined;
-
-  get keys(): readonly string[] {
-    return this.leases.map((lease) => lease.key);
-  }
-
-  /** The lease of one key, for its token. `undefined` for a key that is not of the set. */
-  get(key: string): Lease | undefined {
-    return this.leases.find((lease) => lease.key === key);
-  }
+  #controller: AbortController | undefined;
 
   get signal(): AbortSignal {
-    this.#signal ??= AbortSignal.any(this.leases.map((lease) => lease.signal));
-    return this.#signal;
+    // Not `AbortSignal.any`: Node.js 20 keeps what it returns for ever once somebody listens to it.
+    if (!this.#controller) {
+      const controller = new AbortController();
+      this.#controller = controller;
+      for (const { signal } of this.leases) {
+        const abort = (): void => controller.abort(signal.reason);
+        if (signal.aborted) abort();
+        signal.addEventListener('abort', abort);
+      }
+    }
+    return this.#controller.signal;
   }
 
   remainingMs(): number {

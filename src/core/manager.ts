@@ -3,12 +3,7 @@
  */
 import { stopwatch } from './clock.ts';
 import { Cohort } from './cohort.ts';
-import {
-  AcquireTimeoutError,
-  InvalidArgumentError,
-  type LeaseLostError,
-  ManagerClosedError,
-} from './errors.ts';
+import { AcquireTimeoutError, InvalidArgumentError, ManagerClosedError } from './errors.ts';
 import { type Lease, LeaseSet } from './lease.ts';
 import {
   type AcquireOptions,
@@ -132,19 +127,12 @@ export class LockManager {
     ...rest: [unknown, unknown?]
   ): Promise<Result> {
     const work = rest.pop() as Work<Lease | LeaseSet, Result>;
-    if (typeof work !== 'function') throw new InvalidArgumentError('give the work to do');
+    if (typeof work !== 'function') throw new InvalidArgumentError('give the work');
     const held: Lease | LeaseSet = await this.acquire(keys as string, rest[0] as AcquireOptions);
     try {
       const result = await work(held);
-      for (const lease of (held as Partial<LeaseSet>).leases ?? [held]) {
-        try {
-          lease.assertHeld();
-        } catch (error) {
-          // A holder may give a lease back before its work ends.
-          if ((error as LeaseLostError).reason !== 'released') {
-            throw Object.assign(error as LeaseLostError, { result });
-          }
-        }
+      for (const lease of (held as Partial<LeaseSet>).leases ?? [held as Lease]) {
+        if (lease.state === 'lost') throw Object.assign(lease.signal.reason, { result });
       }
       return result;
     } finally {
@@ -219,6 +207,6 @@ export class LockManager {
 
   async #until(isDone: () => boolean, maxMs: number): Promise<void> {
     const passedMs = stopwatch(this.#runtime.clock);
-    while (!isDone() && passedMs() < maxMs) await this.#runtime.delay(CLOSE_POLL_MS, true);
+    while (!isDone() && passedMs() < maxMs) await this.#runtime.delay(CLOSE_POLL_MS);
   }
 }

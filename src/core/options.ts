@@ -25,7 +25,10 @@ export interface LockOptions {
 }
 
 export interface TryAcquireOptions extends LockOptions {
-  /** `exclusive` (the default) excludes everybody; `shared` holders exclude only exclusive ones. */
+  /**
+   * `exclusive` (the default) excludes everybody; `shared` holders exclude only exclusive ones. Inside one process they
+   * are together only with the same `ttlMs`, since they share one lease of the store.
+   */
   readonly mode?: 'exclusive' | 'shared';
   /** Makes the key a semaphore: this many permits, of which one is taken. Not together with `mode`. */
   readonly limit?: number;
@@ -116,8 +119,8 @@ export function sameClaim(a: Spec, b: Spec): boolean {
 /** The base is what a manager's own options say; without it, the defaults count. */
 export function readSpec(options: AcquireOptions, base?: Spec): Spec {
   const { mode, limit } = options;
-  const isPermit = limit !== undefined;
-  if (mode !== undefined && (isPermit || (mode !== 'shared' && mode !== 'exclusive'))) {
+  const isPermit = limit != null;
+  if (mode != null && (isPermit || (mode !== 'shared' && mode !== 'exclusive'))) {
     throw new InvalidArgumentError("give mode 'exclusive' or 'shared', or a limit");
   }
   const read = (name: NumberName): number => readNumber(options, name, base);

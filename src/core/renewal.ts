@@ -51,10 +51,11 @@ export function startRenewal(clock: Clock, renew: LeaseStore['renew']): Renewal 
       else nextMs = Math.min(nextMs, renewInMs);
     }
     wakeIn(nextMs);
-    if (due.length > 0) void send(due);
+    void send(due);
   }
 
   async function send(batch: readonly Tenancy[]): Promise<void> {
+    if (batch.length === 0) return;
     const sinceSent = stopwatch(clock);
     for (const tenancy of batch) tenancy.isRenewing = true;
     // Without an answer, the outcome of every claim is unknown.

@@ -44,7 +44,7 @@ export interface Runtime {
   drop(id: ClaimId, first?: Promise<unknown>): Promise<void>;
   /** Resolves with the promise, or after the time if that comes first. Never rejects. */
   bounded(promise: Promise<unknown>, maxMs: number): Promise<void>;
-  delay(delayMs: number, keepAlive: boolean): Promise<void>;
+  delay(delayMs: number): Promise<void>;
   /** Closes the store, if it was ever opened. Never rejects. */
   close(maxMs: number): Promise<void>;
 }
@@ -94,9 +94,9 @@ export function startRuntime(
     return Math.min(ceilingMs, RETRY_FLOOR_MS * 2 ** attempt) * (0.5 + random() / 2);
   }
 
-  function delay(delayMs: number, keepAlive: boolean): Promise<void> {
+  function delay(delayMs: number): Promise<void> {
     return new Promise((resolve) => {
-      clock.setTimer(resolve, delayMs, keepAlive);
+      clock.setTimer(resolve, delayMs, true);
     });
   }
 
@@ -109,7 +109,7 @@ export function startRuntime(
         break;
       } catch {
         answer = undefined;
-        await delay(retryMs(attempt, Infinity), false);
+        await delay(retryMs(attempt, Infinity));
       }
     }
     runtime.calls -= 1;
@@ -117,7 +117,7 @@ export function startRuntime(
 
   function bounded(promise: Promise<unknown>, maxMs: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = clock.setTimer(resolve, maxMs, false);
+      const timer = clock.setTimer(resolve, maxMs, true);
       const settle = (): void => {
         clock.clearTimer(timer);
         resolve();

@@ -104,7 +104,7 @@ export class Tenancy {
       this.#overtaken(outcome, sinceSent);
     } else if (outcome?.is === 'granted') {
       if (!this.#hold(outcome.epoch, outcome.ttlMs, outcome.wanted, sinceSent)) {
-        throw new Error('the answer came too late');
+        throw new Error('answered too late');
       }
     } else if (outcome?.is === 'waiting') {
       this.#sinceAnswered = sinceSent;

@@ -1,3 +1,5 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { LockManager } from 'leasehold';
 import { memory } from 'leasehold/memory';
 import { SeededRandom, SimulatedClock, Timeline } from 'leasehold/testing';
@@ -43,11 +45,75 @@ describe('a single attempt', () => {
   });
 });
 
+describe('a single attempt beside a waiter that gives up', () => {
+  it('does not take over its place in the store', async () => {
+    const bench = new Bench();
+    const given = new AbortController();
+    const waits = bench.locks.acquire('k', { ...PERMIT, signal: given.signal });
+    const refused = expect(waits).rejects.toBe('no need');
+    await (await bench.next('open')).answer(undefined);
+    const queued = await bench.next('claim');
+    await queued.answer(waiting(5n, 60_000));
+    const tried = bench.locks.tryAcquire('k', PERMIT);
+    const attempt = await bench.next('claim');
+    given.abort('no need');
+    await refused;
+    const dropped = await bench.next('drop');
+    expect(dropped.id.owner).toBe(queued.claim.owner);
+    await dropped.answer({ held: false, next: null });
+    await attempt.answer({ is: 'taken', holder: null });
+    expect(await tried).toBe(null);
+    expect(bench.unanswered).toEqual([]);
+  });
+});
+
+describe('a release that is tried again', () => {
+  it('keeps the process until it is answered', async () => {
+    const program = `
+      import { LockManager } from 'leasehold';
+      import { memory } from 'leasehold/memory';
+      const store = memory();
+      let drops = 0;
+      const drop = store.drop.bind(store);
+      store.drop = (...args) => (drops++ ? drop(...args) : Promise.reject(new Error('no answer')));
+      const locks = new LockManager({ store });
+      const lease = await locks.acquire('k');
+      await lease.release();
+      console.log('released after', drops);
+    `;
+    const args = ['--input-type=module', '--eval', program];
+    const { stdout } = await promisify(execFile)(process.execPath, args);
+    expect(stdout.trim()).toBe('released after 2');
+  });
+});
+
+describe('the signal of a set', () => {
+  it('aborts when one of its leases is lost, and not on a release', async () => {
+    const { timeline, locks } = virtual();
+    const set = await locks.acquire(['a', 'b'], { maxHoldMs: 100 });
+    const { signal } = set;
+    expect(signal.aborted).toBe(false);
+    await timeline.advance(200);
+    expect(signal.reason).toMatchObject({ code: 'LEASE_LOST', reason: 'held-too-long' });
+    const kept = await locks.acquire(['a', 'b']);
+    const unused = kept.signal;
+    await kept.release();
+    expect(unused.aborted).toBe(false);
+  });
+
+  it('is aborted from the start when a lease was lost before it was asked for', async () => {
+    const { timeline, locks } = virtual();
+    const set = await locks.acquire(['a', 'b'], { maxHoldMs: 100 });
+    await timeline.advance(200);
+    expect(set.signal.aborted).toBe(true);
+  });
+});
+
 describe('the work on several keys', () => {
   it('is told of a loss behind a lease that was given back early', async () => {
     const { timeline, locks } = virtual();
     const worked = locks.withLock(['a', 'b'], { maxHoldMs: 100 }, async (set) => {
-      await set.get('a')?.release();
+      await set.leases[0]?.release();
       await timeline.advance(200);
       return 'done';
     });

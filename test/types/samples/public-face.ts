@@ -37,13 +37,13 @@ export async function results(): Promise<void> {
   const one: Lease = await locks.acquire('a');
   await one.release();
   const set: LeaseSet = await locks.acquire(['a', 'b']);
-  const member: Lease | undefined = set.get('a');
-  use(member?.key, set.keys.length);
+  const member: Lease | undefined = set.leases[0];
+  use(member?.key, set.leases.length);
   const maybe: Lease | null = await locks.tryAcquire('a');
   const maybeSet: LeaseSet | null = await locks.tryAcquire(['a', 'b']);
   const length: number = await locks.withLock('a', async (lease) => lease.key.length);
   const sum: number = await locks.withLock(['a', 'b'], { ttlMs: 1_000 }, async () => 2);
-  use(maybe?.key, maybeSet?.keys, length, sum);
+  use(maybe?.key, maybeSet?.leases, length, sum);
   await locks.acquire('report', { mode: 'shared' });
   await locks.acquire('api', { limit: 5 });
   await locks.close({ graceMs: 100 });
