@@ -1,0 +1,100 @@
+/**
+ * Calls to the store that are made in the same turn of the event loop travel as one run of the script. The replies to
+ * one run wake many tasks at once, and what those ask for next is the next run; nothing ever waits for company.
+ */
+import type { RedisClient } from './clients/client.ts';
+import type { KeyNames, Layout } from './layout.ts';
+import { STEP } from './scripts/step.ts';
+import { within } from './within.ts';
+
+/** So few that the client prepares one run while the server executes another; a server does nothing else meanwhile. */
+const MAX_OPERATIONS = 32;
+
+interface Operation {
+  readonly resolve: (answer: unknown) => void;
+  readonly reject: (cause: unknown) => void;
+}
+
+interface Batch {
+  readonly keys: string[];
+  readonly args: string[];
+  readonly operations: Operation[];
+  mayGrant: boolean;
+}
+
+/** Called after a run that may have granted or extended something; rejects when its answers are not to be trusted. */
+export type Confirm = (connectionsBefore: number) => Promise<void>;
+
+export class Batcher {
+  readonly #client: RedisClient;
+  readonly #layout: Layout;
+  readonly #timeoutMs: number;
+  readonly #confirm: Confirm | null;
+  #open = new Map<number, Batch>();
+  #isScheduled = false;
+
+  constructor(parts: {
+    readonly client: RedisClient;
+    readonly layout: Layout;
+    readonly timeoutMs: number;
+    readonly confirm: Confirm | null;
+  }) {
+    this.#client = parts.client;
+    this.#layout = parts.layout;
+    this.#timeoutMs = parts.timeoutMs;
+    this.#confirm = parts.confirm;
+  }
+
+  /** The answer to one operation of the script; rejects when it is not known whether it was done. */
+  submit(slot: number, names: KeyNames, args: readonly string[]): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const batch = this.#open.get(slot) ?? this.#begin(slot);
+      batch.keys.push(names.lock, names.members, names.order);
+      batch.args.push(...args);
+      batch.operations.push({ resolve, reject });
+      batch.mayGrant ||= args[0] !== 'd';
+      if (batch.operations.length === MAX_OPERATIONS) {
+        this.#open.delete(slot);
+        void this.#run(batch);
+      }
+    });
+  }
+
+  #begin(slot: number): Batch {
+    const keys = [this.#layout.epochKeyOf(slot)];
+    const args = [this.#layout.channelOf(slot)];
+    const batch: Batch = { keys, args, operations: [], mayGrant: false };
+    this.#open.set(slot, batch);
+    if (!this.#isScheduled) {
+      this.#isScheduled = true;
+      // After everything that is ready to run now, promises included.
+      process.nextTick(() => this.#flush());
+    }
+    return batch;
+  }
+
+  #flush(): void {
+    this.#isScheduled = false;
+    const batches = this.#open;
+    if (batches.size === 0) return;
+    this.#open = new Map();
+    for (const batch of batches.values()) void this.#run(batch);
+  }
+
+  async #run({ keys, args, operations, mayGrant }: Batch): Promise<void> {
+    try {
+      const { connections } = this.#client;
+      const run = this.#client.evaluate(STEP, keys, args);
+      const answers = await within(run, this.#timeoutMs, 'a claim, a renewal or a drop');
+      if (!Array.isArray(answers) || answers.length !== operations.length) {
+        throw new Error(
+          'Redis answered a script with something else: is there a proxy in between?',
+        );
+      }
+      if (mayGrant) await this.#confirm?.(connections);
+      for (const [index, { resolve }] of operations.entries()) resolve(answers[index]);
+    } catch (cause) {
+      for (const operation of operations) operation.reject(cause);
+    }
+  }
+}

@@ -1,0 +1,125 @@
+/**
+ * From what the caller has, a URL or a client of any family, to a `RedisClient`.
+ */
+import { InvalidArgumentError } from '../../core/errors.ts';
+import type { RedisClient } from './client.ts';
+import {
+  type IoredisCluster,
+  IoredisClusterClient,
+  type IoredisConnection,
+  IoredisSingle,
+} from './ioredis.ts';
+import {
+  type NodeRedisCluster,
+  NodeRedisClusterClient,
+  type NodeRedisConnection,
+  NodeRedisSingle,
+} from './node-redis.ts';
+
+/**
+ * A client of ioredis (`Redis`, with or without Sentinel, or `Cluster`) or of node-redis (`createClient`,
+ * `createCluster`), by the few members that tell them apart.
+ */
+export type AnyRedisClient =
+  | { evalsha(...args: never[]): unknown; duplicate(...args: never[]): unknown }
+  | { sendCommand(...args: never[]): unknown; duplicate(...args: never[]): unknown };
+
+/** Commands of a client of ours fail at once while it has no connection, and are never sent twice. */
+const OWN_OPTIONS = {
+  lazyConnect: true,
+  enableOfflineQueue: false,
+  autoResendUnfulfilledCommands: false,
+  maxRetriesPerRequest: 0,
+  retryStrategy: (times: number) =>
+    Math.min(1_000, 25 * 2 ** Math.min(times, 6)) * (0.5 + Math.random() / 2),
+} as const;
+
+const SENTINEL_PROTOCOL = /^redis(s?)\+sentinel:/;
+
+interface Ioredis {
+  readonly Redis: new (...args: unknown[]) => IoredisConnection;
+}
+
+/** Recognises a client. Throws `InvalidArgumentError` when it is none, or one whose settings hide the real keys. */
+export function adapt(client: unknown): RedisClient {
+  const one = client as Record<string, unknown> | null;
+  if (typeof one !== 'object' || one === null) throw notAClient();
+  const { keyPrefix } = (one['options'] ?? one['_options'] ?? {}) as { keyPrefix?: unknown };
+  if (typeof keyPrefix === 'string' && keyPrefix !== '') {
+    throw new InvalidArgumentError(
+      `the client has the keyPrefix '${keyPrefix}': give a client without one, and redis(client, { prefix })`,
+    );
+  }
+  if (typeof one['evalsha'] === 'function') {
+    return one['isCluster'] === true
+      ? new IoredisClusterClient(client as IoredisCluster)
+      : new IoredisSingle(client as IoredisConnection, false);
+  }
+  if (typeof one['sendCommand'] === 'function') {
+    if (typeof one['nodeClient'] === 'function') {
+      return new NodeRedisClusterClient(client as NodeRedisCluster);
+    }
+    if (typeof one['sSubscribe'] === 'function') {
+      return new NodeRedisSingle(client as NodeRedisConnection);
+    }
+  }
+  throw notAClient();
+}
+
+/** Checked at once, used when the store opens. */
+export function checkUrl(url: string): void {
+  if (SENTINEL_PROTOCOL.test(url)) {
+    readSentinelUrl(url);
+    return;
+  }
+  if (!/^rediss?:\/\//.test(url)) {
+    throw new InvalidArgumentError(
+      'a Redis URL begins with redis://, rediss://, redis+sentinel:// or rediss+sentinel://',
+    );
+  }
+}
+
+/** Makes a client for the URL, with ioredis. */
+export async function clientFor(url: string): Promise<RedisClient> {
+  let ioredis: Ioredis;
+  try {
+    ioredis = (await import('ioredis')) as unknown as Ioredis;
+  } catch (cause) {
+    throw new Error('leasehold/redis needs a client for a URL: npm i ioredis', { cause });
+  }
+  const { Redis } = ioredis;
+  const client = SENTINEL_PROTOCOL.test(url)
+    ? new Redis({ ...OWN_OPTIONS, ...readSentinelUrl(url) })
+    : new Redis(url, OWN_OPTIONS);
+  return new IoredisSingle(client, true);
+}
+
+/** `redis+sentinel://[user:password@]host:port,host:port/master-name[/database]` */
+function readSentinelUrl(url: string): object {
+  const parts = /^rediss?\+sentinel:\/\/(?:([^@/]*)@)?([^/?#]+)\/([^/?#]+)(?:\/(\d+))?$/.exec(url);
+  if (!parts) {
+    throw new InvalidArgumentError(
+      'a Sentinel URL is redis+sentinel://[user:password@]host:port,host:port/master-name[/database]',
+    );
+  }
+  const [, login = '', hosts = '', name = '', database = '0'] = parts;
+  const [username = '', password = ''] = login.split(':').map(decodeURIComponent);
+  const tls = url.startsWith('rediss');
+  return {
+    sentinels: hosts.split(',').map((host) => {
+      const [, address = host, port = '26379'] = /^(.*?)(?::(\d+))?$/.exec(host) ?? [];
+      return { host: address, port: Number(port) };
+    }),
+    name: decodeURIComponent(name),
+    db: Number(database),
+    ...(username && { username }),
+    ...(password && { password }),
+    ...(tls && { tls: {}, enableTLSForSentinelMode: true }),
+  };
+}
+
+function notAClient(): InvalidArgumentError {
+  return new InvalidArgumentError(
+    'redis() needs a URL, or a client of ioredis or node-redis (a Redis, a Cluster, createClient(), createCluster())',
+  );
+}

@@ -1,0 +1,197 @@
+/**
+ * ioredis 5 and 6: one server, Sentinel (both a `Redis`), and a `Cluster`.
+ */
+import type { Script } from '../scripts/script.ts';
+import { within } from '../within.ts';
+import {
+  isSharded,
+  isUnknownScript,
+  type RedisClient,
+  type Subscriber,
+  type SubscriberEvents,
+} from './client.ts';
+
+/** What is used of a `Redis` of ioredis. */
+export interface IoredisConnection {
+  readonly status: string;
+  readonly options: { readonly keyPrefix?: string; readonly host?: string; readonly port?: number };
+  connect(): Promise<unknown>;
+  disconnect(): void;
+  duplicate(overrides?: object): IoredisConnection;
+  call(...args: string[]): Promise<unknown>;
+  evalsha(...args: (string | number)[]): Promise<unknown>;
+  eval(...args: (string | number)[]): Promise<unknown>;
+  subscribe(channel: string): Promise<unknown>;
+  ssubscribe(channel: string): Promise<unknown>;
+  ping(): Promise<unknown>;
+  on(event: string, listener: (...args: never[]) => void): unknown;
+  off(event: string, listener: (...args: never[]) => void): unknown;
+}
+
+/** What is used of a `Cluster` of ioredis. */
+export interface IoredisCluster
+  extends Pick<
+    IoredisConnection,
+    'status' | 'connect' | 'call' | 'evalsha' | 'eval' | 'on' | 'off'
+  > {
+  readonly isCluster: true;
+  readonly options: { readonly keyPrefix?: string };
+  readonly slots: readonly (readonly string[] | undefined)[];
+  nodes(role: 'master'): IoredisConnection[];
+}
+
+/** The store reconnects by itself, so that it knows when messages may have been missed. */
+const SUBSCRIBER_OPTIONS = {
+  lazyConnect: true,
+  keyPrefix: '',
+  readOnly: false,
+  autoResubscribe: false,
+  autoPipelining: false,
+  enableAutoPipelining: false,
+  enableOfflineQueue: false,
+  retryStrategy: () => null,
+  sentinelRetryStrategy: () => null,
+};
+
+abstract class IoredisClient implements RedisClient {
+  abstract readonly isCluster: boolean;
+  abstract readonly connections: number;
+  protected abstract readonly client: Pick<IoredisConnection, 'evalsha' | 'eval' | 'call'>;
+  abstract connect(): Promise<void>;
+  abstract nodes(): string[];
+  abstract nodeOf(slot: number): string | null;
+  abstract close(): Promise<void>;
+  abstract command(args: readonly string[], node?: string): Promise<unknown>;
+  protected abstract connectionTo(node: string): IoredisConnection;
+
+  async evaluate(
+    script: Script,
+    keys: readonly string[],
+    args: readonly string[],
+  ): Promise<unknown> {
+    try {
+      return await this.client.evalsha(script.sha, keys.length, ...keys, ...args);
+    } catch (error) {
+      if (!isUnknownScript(error)) throw error;
+      return this.client.eval(script.lua, keys.length, ...keys, ...args);
+    }
+  }
+
+  async subscriber(node: string, events: SubscriberEvents, timeoutMs: number): Promise<Subscriber> {
+    const connection = this.connectionTo(node).duplicate(SUBSCRIBER_OPTIONS);
+    let isOver = false;
+    const gone = (): void => {
+      if (isOver) return;
+      isOver = true;
+      connection.disconnect();
+      events.gone();
+    };
+    connection.on('error', () => {});
+    connection.on('end', gone);
+    // ioredis says so when a slot, and with it a channel, went to another node.
+    connection.on('moved', gone);
+    connection.on('message', (_channel: string, text: string) => events.message(text));
+    connection.on('smessage', (_channel: string, text: string) => events.message(text));
+    try {
+      await within(connection.connect(), timeoutMs, 'a new subscriber');
+    } catch (error) {
+      isOver = true;
+      connection.disconnect();
+      throw error;
+    }
+    return {
+      async subscribe(channel) {
+        await (isSharded(channel) ? connection.ssubscribe(channel) : connection.subscribe(channel));
+      },
+      async ping() {
+        await connection.ping();
+      },
+      close() {
+        isOver = true;
+        connection.disconnect();
+      },
+    };
+  }
+}
+
+export class IoredisSingle extends IoredisClient {
+  readonly isCluster = false;
+  connections = 0;
+  protected readonly client: IoredisConnection;
+  readonly #isOwn: boolean;
+  readonly #onClose = (): void => {
+    this.connections += 1;
+  };
+
+  constructor(client: IoredisConnection, isOwn: boolean) {
+    super();
+    this.client = client;
+    this.#isOwn = isOwn;
+    // Without a listener ioredis writes errors to the console; each also rejects the call that it concerns.
+    if (isOwn) client.on('error', () => {});
+  }
+
+  async connect(): Promise<void> {
+    this.client.off('close', this.#onClose);
+    this.client.on('close', this.#onClose);
+    if (this.#isOwn && this.client.status === 'wait') await this.client.connect();
+  }
+
+  command(args: readonly string[]): Promise<unknown> {
+    return this.client.call(...args);
+  }
+
+  nodes(): string[] {
+    return [''];
+  }
+
+  nodeOf(): string {
+    return '';
+  }
+
+  async close(): Promise<void> {
+    this.client.off('close', this.#onClose);
+    if (this.#isOwn) this.client.disconnect();
+  }
+
+  protected connectionTo(): IoredisConnection {
+    return this.client;
+  }
+}
+
+export class IoredisClusterClient extends IoredisClient {
+  readonly isCluster = true;
+  readonly connections = 0;
+  protected readonly client: IoredisCluster;
+
+  constructor(client: IoredisCluster) {
+    super();
+    this.client = client;
+  }
+
+  async connect(): Promise<void> {}
+
+  command(args: readonly string[], node?: string): Promise<unknown> {
+    return node === undefined ? this.client.call(...args) : this.connectionTo(node).call(...args);
+  }
+
+  nodes(): string[] {
+    return this.client.nodes('master').map(addressOf);
+  }
+
+  nodeOf(slot: number): string | null {
+    return this.client.slots[slot]?.[0] ?? null;
+  }
+
+  async close(): Promise<void> {}
+
+  protected connectionTo(node: string): IoredisConnection {
+    const found = this.client.nodes('master').find((one) => addressOf(one) === node);
+    if (!found) throw new Error(`the cluster has no master ${node} at the moment`);
+    return found;
+  }
+}
+
+function addressOf(connection: IoredisConnection): string {
+  return `${connection.options.host}:${connection.options.port}`;
+}

@@ -1,0 +1,28 @@
+/**
+ * `leasehold/redis`: leases on a Redis server, on a master with replicas behind Sentinel, or on a Redis Cluster.
+ */
+import type { LeaseStore } from '../core/store.ts';
+import { type AnyRedisClient, adapt, checkUrl, clientFor } from './clients/connect.ts';
+import { type RedisOptions, readOptions } from './options.ts';
+import { RedisStore } from './store.ts';
+
+export type { AnyRedisClient } from './clients/connect.ts';
+export type { RedisOptions } from './options.ts';
+
+/**
+ * A store for one `LockManager`.
+ *
+ * Give a URL (`redis://`, `rediss://`, or `redis+sentinel://host:port,host:port/master-name/database`; needs `ioredis`),
+ * or a client of ioredis 5 or 6 or of node-redis 5 or 6: single, Sentinel or cluster. A client that is handed in is
+ * never closed or reconfigured; the store adds one connection of its own that listens, one for each master of a
+ * cluster. Throws `InvalidArgumentError` when it is neither.
+ */
+export function redis(from: string | AnyRedisClient, options: RedisOptions = {}): LeaseStore {
+  const settings = readOptions(options);
+  if (typeof from === 'string') {
+    checkUrl(from);
+    return new RedisStore(() => clientFor(from), settings);
+  }
+  const client = adapt(from);
+  return new RedisStore(() => client, settings);
+}

@@ -1,0 +1,222 @@
+/**
+ * The lease store on Redis: one server, a master with replicas behind Sentinel, or a Cluster.
+ *
+ * The state of each key is on the server, and scripts change it; here, calls become operations of a script, answers
+ * become outcomes, and messages become events.
+ */
+import { InvalidArgumentError } from '../core/errors.ts';
+import type {
+  Claim,
+  ClaimId,
+  ClaimOutcome,
+  DropOutcome,
+  Guarantees,
+  LeaseStore,
+  RenewOutcome,
+  StoreEvent,
+} from '../core/store.ts';
+import { readClaim, readDrop, readMessage, readRenew } from './answers.ts';
+import { Batcher } from './batch.ts';
+import type { RedisClient } from './clients/client.ts';
+import { guaranteesOf } from './guarantees.ts';
+import { Layout } from './layout.ts';
+import { Listener } from './listener.ts';
+import type { Settings } from './options.ts';
+import { explain, MisconfiguredError, probe, warnOfEviction } from './setup.ts';
+import { within } from './within.ts';
+
+type OnEvent = (event: StoreEvent) => void;
+
+/** What exists while the store is open. */
+interface Session {
+  readonly client: RedisClient;
+  readonly layout: Layout;
+  readonly batcher: Batcher;
+  readonly listener: Listener;
+}
+
+export class RedisStore implements LeaseStore {
+  readonly name: string = 'redis';
+  readonly guarantees: Guarantees;
+  readonly #connect: () => RedisClient | Promise<RedisClient>;
+  readonly #settings: Settings;
+  readonly #nonce = newNonce();
+  #on: OnEvent = () => {};
+  #session: Session | null = null;
+  /** What a person must mend before a claim can be granted. */
+  #misconfigured: MisconfiguredError | null = null;
+
+  constructor(connect: () => RedisClient | Promise<RedisClient>, settings: Settings) {
+    this.#connect = connect;
+    this.#settings = settings;
+    this.guarantees = guaranteesOf(settings.minReplicas);
+  }
+
+  async open(on: OnEvent): Promise<void> {
+    if (this.#session !== null) throw new Error('the redis store is open already');
+    this.#on = on;
+    const session = this.#begin(await this.#connect());
+    try {
+      await this.#check(session);
+      await warnOfEviction(session.client, this.#settings.requestTimeoutMs);
+    } catch (cause) {
+      await end(session);
+      throw cause;
+    }
+    this.#session = session;
+  }
+
+  async claim(claim: Claim): Promise<ClaimOutcome> {
+    const session = this.#opened();
+    if (this.#misconfigured !== null) await this.#check(session);
+    const refused = this.#refusal();
+    if (refused !== null) return refused;
+    const slot = session.layout.slotOf(claim.key);
+    // Begun before the claim and not waited for: the script says whether it was in time.
+    const listening = session.listener.listen(slot);
+    const answer = await this.#submit(session, slot, claim, ['c', ...claimArgs(claim)]);
+    const { outcome, isHeard } = readClaim(answer, claim);
+    if (outcome.is === 'waiting' && !isHeard) {
+      if (listening === null) session.listener.distrust(slot);
+      else this.#tellWhenHeard(claim.key, listening);
+    }
+    return outcome;
+  }
+
+  async renew(claims: readonly Claim[]): Promise<readonly RenewOutcome[]> {
+    const session = this.#opened();
+    return Promise.all(
+      claims.map(async (claim): Promise<RenewOutcome> => {
+        try {
+          const slot = session.layout.slotOf(claim.key);
+          return readRenew(await this.#submit(session, slot, claim, ['r', claim.owner]));
+        } catch (cause) {
+          return { is: 'unknown', cause };
+        }
+      }),
+    );
+  }
+
+  async drop(claim: ClaimId, again?: Claim): Promise<DropOutcome> {
+    const session = this.#opened();
+    const slot = session.layout.slotOf(claim.key);
+    const args = again ? ['a', claim.owner, ...claimArgs(again)] : ['d', claim.owner];
+    return readDrop(await this.#submit(session, slot, claim, args), again);
+  }
+
+  async close(): Promise<void> {
+    const session = this.#session;
+    this.#session = null;
+    if (session !== null) await end(session);
+  }
+
+  #begin(client: RedisClient): Session {
+    const { prefix, requestTimeoutMs, minReplicas } = this.#settings;
+    if (minReplicas > 0 && client.isCluster) {
+      throw new InvalidArgumentError(
+        'minReplicas is for one master with replicas, not for a cluster',
+      );
+    }
+    const layout = new Layout({ prefix, isCluster: client.isCluster, nonce: this.#nonce });
+    const confirm = (connections: number): Promise<void> => this.#replicated(client, connections);
+    const batcher = new Batcher({
+      client,
+      layout,
+      timeoutMs: requestTimeoutMs,
+      confirm: minReplicas > 0 ? confirm : null,
+    });
+    const listener = new Listener({
+      client,
+      channelOf: (slot) => layout.channelOf(slot),
+      events: {
+        message: (text) => this.#onMessage(text, layout),
+        reset: () => this.#on({ is: 'reset' }),
+      },
+      timeoutMs: requestTimeoutMs,
+    });
+    return { client, layout, batcher, listener };
+  }
+
+  /** Rejects for what may pass; notes what will not. */
+  async #check({ client, layout, listener }: Session): Promise<void> {
+    const { requestTimeoutMs } = this.#settings;
+    try {
+      await within(client.connect(), requestTimeoutMs, 'a new connection');
+      await probe(client, layout, this.#nonce, requestTimeoutMs);
+      try {
+        await listener.listen(layout.slotOf(''));
+      } catch (cause) {
+        throw explain(cause, 'SUBSCRIBE or SSUBSCRIBE (+subscribe +ssubscribe)');
+      }
+      this.#misconfigured = null;
+    } catch (cause) {
+      if (!(cause instanceof MisconfiguredError)) throw cause;
+      this.#misconfigured = cause;
+    }
+  }
+
+  #refusal(): ClaimOutcome | null {
+    if (this.#misconfigured === null) return null;
+    return { is: 'refused', reason: 'unsupported', detail: this.#misconfigured.message };
+  }
+
+  #submit(session: Session, slot: number, id: ClaimId, args: readonly string[]): Promise<unknown> {
+    return session.batcher.submit(slot, session.layout.namesOf(id.key, slot), args);
+  }
+
+  /** The claim may have been passed over because nobody listened yet. */
+  #tellWhenHeard(key: string, listening: Promise<void>): void {
+    listening.then(
+      () => this.#on({ is: 'available', key }),
+      () => {},
+    );
+  }
+
+  #onMessage(text: string, layout: Layout): void {
+    const event = readMessage(text, (lock) => layout.keyOf(lock));
+    if (event === null) return;
+    if (event.is === 'granted' && this.#settings.minReplicas > 0) {
+      // WAIT covers the writes of its own connection alone: claiming again is a write, and is waited for.
+      this.#on({ is: 'available', key: event.key });
+    } else {
+      this.#on(event);
+    }
+  }
+
+  /** Rejects unless enough replicas have what this connection wrote. */
+  async #replicated(client: RedisClient, connectionsBefore: number): Promise<void> {
+    const { minReplicas, replicaTimeoutMs, requestTimeoutMs } = this.#settings;
+    const args = ['WAIT', String(minReplicas), String(replicaTimeoutMs)];
+    const replicas = Number(
+      await within(client.command(args), replicaTimeoutMs + requestTimeoutMs, 'WAIT'),
+    );
+    if (client.connections !== connectionsBefore) {
+      throw new Error('the connection was lost before the replicas could answer for what it wrote');
+    }
+    if (replicas < minReplicas) {
+      throw new Error(
+        `${replicas} of ${minReplicas} replicas had it within ${replicaTimeoutMs} ms; ` +
+          'bring replicas back, or lower minReplicas',
+      );
+    }
+  }
+
+  #opened(): Session {
+    if (this.#session === null) throw new Error('the redis store is not open');
+    return this.#session;
+  }
+}
+
+async function end({ client, listener }: Session): Promise<void> {
+  listener.close();
+  await client.close();
+}
+
+function claimArgs({ owner, units, capacity, ttlMs, wait }: Claim): string[] {
+  return [owner, String(units), String(capacity), String(ttlMs), wait ? '1' : '0'];
+}
+
+function newNonce(): string {
+  const parts = crypto.getRandomValues(new Uint32Array(3));
+  return Array.from(parts, (part) => part.toString(36).padStart(7, '0')).join('');
+}
