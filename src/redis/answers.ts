@@ -44,9 +44,9 @@ export function readClaim(answer: unknown, claim: Claim): ReadClaim {
 function readWaiting(rest: readonly unknown[], claim: Claim): ReadClaim {
   const [endsInMs, ahead, , epoch, isForeign, isHeard] = rest.map(Number) as number[];
   let lookAgainMs = claim.ttlMs * HEARTBEAT_SHARE;
-  // Only the head looks at the moment of expiry, so that one waiter asks and not all of them.
-  if (ahead === 0) lookAgainMs = Math.min(lookAgainMs, (endsInMs as number) + 1);
-  if ((ahead === 0 && isForeign === 1) || isHeard === 0) {
+  const isFirst = (endsInMs as number) >= 0;
+  if (isFirst) lookAgainMs = Math.min(lookAgainMs, (endsInMs as number) + 1);
+  if ((isFirst && isForeign === 1) || isHeard === 0) {
     const soonMs = LOOK_AGAIN_FLOOR_MS + Math.random() * LOOK_AGAIN_SPREAD_MS;
     lookAgainMs = Math.min(lookAgainMs, soonMs);
   }

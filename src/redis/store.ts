@@ -69,7 +69,7 @@ export class RedisStore implements LeaseStore {
   async claim(claim: Claim): Promise<ClaimOutcome> {
     const session = this.#opened();
     if (this.#misconfigured !== null) await this.#check(session);
-    const refused = this.#refusal();
+    const refused = this.#refusal(claim);
     if (refused !== null) return refused;
     const slot = session.layout.slotOf(claim.key);
     // Begun before the claim and not waited for: the script says whether it was in time.
@@ -155,7 +155,11 @@ export class RedisStore implements LeaseStore {
     }
   }
 
-  #refusal(): ClaimOutcome | null {
+  #refusal({ units, capacity }: Claim): ClaimOutcome | null {
+    if (units > capacity) {
+      const detail = `${units} units are more than a capacity of ${capacity}`;
+      return { is: 'refused', reason: 'unsupported', detail };
+    }
     if (this.#misconfigured === null) return null;
     return { is: 'refused', reason: 'unsupported', detail: this.#misconfigured.message };
   }

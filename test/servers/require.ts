@@ -19,6 +19,10 @@ interface Tool {
 const LIBRARIES = ['x86_64', 'aarch64'].map((cpu) => `/usr/lib/${cpu}-linux-gnu/faketime`);
 
 export const TOOLS = {
+  /** One server, Sentinels and clusters. */
+  redis: { package: 'redis-server redis-sentinel', file: 'redis-server', folders: [] },
+  /** Checks models exhaustively. */
+  spin: { package: 'spin gcc', file: 'spin', folders: [] },
   /** Sets the clock of one process. */
   faketime: { package: 'faketime', file: 'libfaketime.so.1', folders: LIBRARIES },
 } as const satisfies Record<string, Tool>;

@@ -2,8 +2,9 @@
  * `claim`: a grant, a place in the queue, or a refusal.
  *
  * gives {0, epoch, ttl, 1 when wanted}                                            granted
- *       {1, ms until it ends by itself, ahead, holder, epoch, 1 when the holder is
- *        a foreign client, 1 when a message would reach this process}             waiting
+ *       {1, ms until a lease ends by itself or -1 when another waiter looks at
+ *        that, ahead, holder, epoch, 1 when the holder is a foreign client, 1
+ *        when a message would reach this process}                                 waiting
  *       {2, holder}                                                               taken
  *       {3, capacity in use}                                                      another capacity
  *       {4, what is there}                                                        not a lock
@@ -13,6 +14,8 @@ local function claim(owner, units, all, ttl, wait)
   local lease = held(owner)
   if lease then
     rearm(owner, lease)
+    prune(owner)
+    drain(owner)
     return { 0, lease.epoch, lease.ttl, isWanted(lease.channel) and 1 or 0 }
   end
   prune(owner)
@@ -23,8 +26,11 @@ local function claim(owner, units, all, ttl, wait)
     return { 3, other }
   end
   local before = epochNow()
-  local queued = recordOf(owner) ~= nil
-  if queued then write(owner, waiterRecord(units, ttl), nowMs + ttl + 1) end
+  local queued = recordOf(owner)
+  if queued then
+    write(owner, waiterRecord(queued.units, queued.ttl), nowMs + queued.ttl + 1)
+    keepFor(queued.ttl)
+  end
   -- A newcomer that fits is granted without a way through the queue.
   if drain(owner, not queued and channel or nil) and not queued and fits(units) then
     grant(owner, units, ttl, channel)
@@ -37,10 +43,10 @@ local function claim(owner, units, all, ttl, wait)
     if queued then remove(owner) end
     return { 2, name }
   end
-  if queued then keepFor(ttl) else enqueue(owner, units, ttl) end
+  if not queued then enqueue(owner, units, ttl) end
   local ahead = call('ZRANK', order, 'q' .. owner)
   local foreign = value and value ~= SHARED and not holder
   local heardHere = isListening(channel)
-  return { 1, endsInMs(), ahead, name, epochNow(), foreign and 1 or 0, heardHere and 1 or 0 }
+  return { 1, endsInMs(ahead), ahead, name, epochNow(), foreign and 1 or 0, heardHere and 1 or 0 }
 end
 `;

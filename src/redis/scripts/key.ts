@@ -259,8 +259,13 @@ local function enqueue(owner, units, ttl)
   keepFor(ttl)
 end
 
--- How long until something of this key ends by itself: a hint, so the earliest of all members is good enough.
-local function endsInMs()
+-- How long until something of this key ends by itself: a hint, so the earliest of all members is good enough. Only the
+-- first waiter that listens looks at that moment, so that one asks and not all of them.
+local function endsInMs(ahead)
+  for index = 0, ahead - 1 do
+    local before = recordOf(waiterAt(index))
+    if before and isListening(before.channel) then return -1 end
+  end
   local leftMs = call('PTTL', lock)
   if value == SHARED then
     local first = call('ZRANGE', order, FIRST_TIME, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')

@@ -1,0 +1,106 @@
+/**
+ * Child processes and ports for servers that tests start. Whatever a test forgets to end is ended with the test process.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+
+/** Below the range from which the system takes ports for outgoing connections; a cluster bus needs 10,000 more. */
+const FIRST_PORT = 20_000;
+const LAST_PORT = 22_700;
+const MAX_PORTS_TRIED = 200;
+const READY_POLL_MS = 5;
+const READY_TIMEOUT_MS = 30_000;
+
+const running = new Set<ChildProcess>();
+const folders = new Set<string>();
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+export class Server {
+  readonly name: string;
+  readonly #child: ChildProcess;
+  readonly #exited: Promise<unknown>;
+
+  constructor(name: string, command: string, args: readonly string[], folder: string) {
+    this.name = name;
+    this.#child = spawn(command, args, { cwd: folder, stdio: 'ignore' });
+    running.add(this.#child);
+    this.#exited = once(this.#child, 'exit').finally(() => running.delete(this.#child));
+    this.#exited.catch(() => {});
+  }
+
+  get isRunning(): boolean {
+    return running.has(this.#child);
+  }
+
+  /** Stops the process as it stands: its connections stay open and nothing answers. */
+  pause(): void {
+    this.#child.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#child.kill('SIGCONT');
+  }
+
+  async end(signal: 'SIGTERM' | 'SIGKILL' = 'SIGKILL'): Promise<void> {
+    if (!this.isRunning) return;
+    // A stopped process does not see a SIGTERM.
+    if (signal === 'SIGTERM') this.#child.kill('SIGCONT');
+    this.#child.kill(signal);
+    await this.#exited;
+  }
+}
+
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'leasehold-'));
+  folders.add(folder);
+  return folder;
+}
+
+export function removeFolder(folder: string): void {
+  rmSync(folder, { recursive: true, force: true });
+  folders.delete(folder);
+}
+
+/** A port that nobody listens on, and neither on the one that many above it. */
+export async function freePort(alsoAbove = 0): Promise<number> {
+  for (let tried = 0; tried < MAX_PORTS_TRIED; tried += 1) {
+    const port = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT));
+    if ((await isFree(port)) && (alsoAbove === 0 || (await isFree(port + alsoAbove)))) return port;
+  }
+  throw new Error('no free port was found');
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
+}
+
+/** Waits until the condition holds. Errors count as "not yet"; the last one is the cause when it never does. */
+export async function until(
+  what: string,
+  isTrue: () => boolean | Promise<boolean>,
+  timeoutMs: number = READY_TIMEOUT_MS,
+): Promise<void> {
+  const deadlineMs = performance.now() + timeoutMs;
+  let cause: unknown;
+  while (performance.now() < deadlineMs) {
+    try {
+      if (await isTrue()) return;
+    } catch (error) {
+      cause = error;
+    }
+    await setTimeout(READY_POLL_MS);
+  }
+  throw new Error(`waited in vain until ${what}`, { cause });
+}
