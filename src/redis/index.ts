@@ -7,6 +7,14 @@ import { type RedisOptions, readOptions } from './options.ts';
 import { RedisStore } from './store.ts';
 
 export type { AnyRedisClient } from './clients/connect.ts';
+export {
+  Fence,
+  type FencedSetOptions,
+  type FencedValue,
+  type FenceOptions,
+  fenced,
+  type Token,
+} from './fence.ts';
 export type { RedisOptions } from './options.ts';
 
 /**
@@ -21,7 +29,7 @@ export function redis(from: string | AnyRedisClient, options: RedisOptions = {})
   const settings = readOptions(options);
   if (typeof from === 'string') {
     checkUrl(from);
-    return new RedisStore(() => clientFor(from), settings);
+    return new RedisStore(() => clientFor(from, settings.requestTimeoutMs), settings);
   }
   const client = adapt(from);
   return new RedisStore(() => client, settings);

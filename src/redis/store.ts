@@ -72,14 +72,15 @@ export class RedisStore implements LeaseStore {
     const refused = this.#refusal(claim);
     if (refused !== null) return refused;
     const slot = session.layout.slotOf(claim.key);
-    // Begun before the claim and not waited for: the script says whether it was in time.
+    const args = ['c', ...claimArgs(claim)];
     const listening = session.listener.listen(slot);
-    const answer = await this.#submit(session, slot, claim, ['c', ...claimArgs(claim)]);
-    const { outcome, isHeard } = readClaim(answer, claim);
-    if (outcome.is === 'waiting' && !isHeard) {
-      if (listening === null) session.listener.distrust(slot);
-      else this.#tellWhenHeard(claim.key, listening);
+    const { outcome, isHeard } = readClaim(await this.#submit(session, slot, claim, args), claim);
+    if (listening !== null) {
+      // The first claim of a slot travels together with the subscription, and may have come before it.
+      if (!(await succeeds(listening)) || outcome.is !== 'waiting' || isHeard) return outcome;
+      return readClaim(await this.#submit(session, slot, claim, args), claim).outcome;
     }
+    if (outcome.is === 'waiting' && !isHeard) session.listener.distrust(slot);
     return outcome;
   }
 
@@ -168,14 +169,6 @@ export class RedisStore implements LeaseStore {
     return session.batcher.submit(slot, session.layout.namesOf(id.key, slot), args);
   }
 
-  /** The claim may have been passed over because nobody listened yet. */
-  #tellWhenHeard(key: string, listening: Promise<void>): void {
-    listening.then(
-      () => this.#on({ is: 'available', key }),
-      () => {},
-    );
-  }
-
   #onMessage(text: string, layout: Layout): void {
     const event = readMessage(text, (lock) => layout.keyOf(lock));
     if (event === null) return;
@@ -208,6 +201,15 @@ export class RedisStore implements LeaseStore {
   #opened(): Session {
     if (this.#session === null) throw new Error('the redis store is not open');
     return this.#session;
+  }
+}
+
+async function succeeds(promise: Promise<void>): Promise<boolean> {
+  try {
+    await promise;
+    return true;
+  } catch {
+    return false;
   }
 }
 

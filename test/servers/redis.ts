@@ -158,7 +158,7 @@ export class SentinelGroup {
         ].join('\n'),
       );
       ports.push(port);
-      watchers.push(new Server('redis-sentinel', 'redis-sentinel', [file], folder));
+      watchers.push(new Server('redis-sentinel', 'redis-server', [file, '--sentinel'], folder));
     }
     const group = new SentinelGroup(servers, ports, watchers, folder);
     await until('the replicas follow and the Sentinels know each other', async () => {

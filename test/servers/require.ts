@@ -20,7 +20,7 @@ const LIBRARIES = ['x86_64', 'aarch64'].map((cpu) => `/usr/lib/${cpu}-linux-gnu/
 
 export const TOOLS = {
   /** One server, Sentinels and clusters. */
-  redis: { package: 'redis-server redis-sentinel', file: 'redis-server', folders: [] },
+  redis: { package: 'redis-server', file: 'redis-server', folders: [] },
   /** Checks models exhaustively. */
   spin: { package: 'spin gcc', file: 'spin', folders: [] },
   /** Sets the clock of one process. */

@@ -80,7 +80,7 @@ export function checkUrl(url: string): void {
 }
 
 /** Makes a client for the URL, with ioredis. */
-export async function clientFor(url: string): Promise<RedisClient> {
+export async function clientFor(url: string, timeoutMs: number): Promise<RedisClient> {
   let ioredis: Ioredis;
   try {
     ioredis = (await import('ioredis')) as unknown as Ioredis;
@@ -88,9 +88,11 @@ export async function clientFor(url: string): Promise<RedisClient> {
     throw new Error('leasehold/redis needs a client for a URL: npm i ioredis', { cause });
   }
   const { Redis } = ioredis;
+  // A server that hangs keeps its connections; without this, nobody would ask who is the master now.
+  const options = { ...OWN_OPTIONS, socketTimeout: timeoutMs };
   const client = SENTINEL_PROTOCOL.test(url)
-    ? new Redis({ ...OWN_OPTIONS, ...readSentinelUrl(url) })
-    : new Redis(url, OWN_OPTIONS);
+    ? new Redis({ ...options, ...readSentinelUrl(url) })
+    : new Redis(url, options);
   return new IoredisSingle(client, true);
 }
 

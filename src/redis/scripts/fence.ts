@@ -1,0 +1,99 @@
+/**
+ * A value with a fence: both in one hash, so that they are written, replicated and lost together.
+ *
+ * | field | holds                                                         |
+ * |-------|---------------------------------------------------------------|
+ * | `t`   | the highest token that has read or written, as 20 digits      |
+ * | `o`   | the process that used it                                      |
+ * | `n`   | the version: how often the value was written                  |
+ * | `v`   | the value                                                     |
+ * | `x`   | when the value expires, in ms since 1970; it may be missing   |
+ *
+ * KEYS  the value, and whatever keys a custom script was given
+ * ARGV  token, process, fence memory in ms, `get`, `set`, `cas` or `run`; then
+ *       set  value, ttl in ms or nothing
+ *       cas  value, ttl in ms or nothing, expected version
+ *       run  the arguments of the custom script
+ * gives {'stale', the token at the fence}, or
+ *       get  {'ok', version, value}
+ *       set  {'ok', version}
+ *       cas  {'ok', version} or {'differs', version}
+ *       run  {'ok', what the custom script returned}
+ *
+ * Reading raises the fence as well: without that, a writer that stalled between its read and its write could overwrite
+ * the value under the eyes of a successor that has read but not yet written.
+ */
+import { type Script, script } from './script.ts';
+
+const FENCE_LUA = `
+local call = redis.call
+local token, process, memoryMs, action = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local now = call('TIME')
+local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
+local fence = call('HMGET', KEYS[1], 't', 'o', 'n', 'v', 'x')
+
+-- Texts of 20 digits compare as the numbers do; as Lua numbers they would lose their last digits.
+if fence[1] and (token < fence[1] or (token == fence[1] and process ~= fence[2])) then
+  return { 'stale', fence[1] }
+end
+local version = tonumber(fence[3] or '0')
+if fence[5] and tonumber(fence[5]) <= nowMs then
+  call('HDEL', KEYS[1], 'v', 'x')
+  fence[4], fence[5] = false, false
+end
+
+-- The fence never ends before the value, and outlives it: a writer may come late.
+local function keep(ttlMs)
+  if ttlMs then
+    call('HSET', KEYS[1], 'x', string.format('%.0f', nowMs + ttlMs))
+    call('PEXPIRE', KEYS[1], math.max(ttlMs, memoryMs))
+  else
+    call('HDEL', KEYS[1], 'x')
+    call('PERSIST', KEYS[1])
+  end
+end
+
+call('HSET', KEYS[1], 't', token, 'o', process)
+if action == 'get' then
+  if not fence[4] then call('PEXPIRE', KEYS[1], memoryMs) end
+  return { 'ok', version, fence[4] }
+end
+`;
+
+export const FENCE: Script = script(
+  'fence',
+  `${FENCE_LUA}
+if action == 'cas' and version ~= tonumber(ARGV[7]) then
+  if not fence[4] then call('PEXPIRE', KEYS[1], memoryMs) end
+  return { 'differs', version }
+end
+call('HSET', KEYS[1], 'v', ARGV[5], 'n', version + 1)
+keep(tonumber(ARGV[6]))
+return { 'ok', version + 1 }
+`,
+);
+
+/** The fence around a script of the caller's, which runs only when the token is good. */
+export function fencedScript(lua: string): Script {
+  return script(
+    'fenced',
+    `${FENCE_LUA}
+local function body(KEYS, ARGV)
+${lua}
+end
+local arguments = {}
+for index = 5, #ARGV do arguments[index - 4] = ARGV[index] end
+local result = body(KEYS, arguments)
+local value = call('HMGET', KEYS[1], 'v', 'x')
+if not value[1] then
+  call('PEXPIRE', KEYS[1], memoryMs)
+elseif not value[2] then
+  call('PERSIST', KEYS[1])
+end
+return { 'ok', result }
+`,
+  );
+}
+
+/** Forgets the fence and keeps the value. KEYS the value. */
+export const RESET: Script = script('reset', "return redis.call('HDEL', KEYS[1], 't', 'o')");

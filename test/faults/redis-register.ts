@@ -1,0 +1,84 @@
+/**
+ * A register that several managers count up under a lock, each with a fenced read and a fenced write. The server keeps a
+ * log of the tokens that wrote. Whatever is lost in a failover, what is left must be a history without a lost update: as
+ * many entries as the register says, with tokens that never fall.
+ */
+
+import { setTimeout } from 'node:timers/promises';
+import { type LockManager, StaleTokenError } from 'leasehold';
+import { type AnyRedisClient, fenced } from 'leasehold/redis';
+
+const REGISTER = '{register}:value';
+const LOG = '{register}:log';
+const WRITE =
+  "redis.call('RPUSH', KEYS[2], ARGV[2]); return redis.call('HSET', KEYS[1], 'v', ARGV[1])";
+/** Between two attempts of work that a fault has cost. */
+const PAUSE_MS = 20;
+
+export interface Workers {
+  /** Counts of the register that were acknowledged. */
+  readonly done: number;
+  /** Fences that refused a stale holder. */
+  readonly stale: number;
+  /** Ends the work, and waits until nobody holds the lock. */
+  stop(): Promise<void>;
+}
+
+/** Starts one worker on each manager, until they are stopped. Whatever a fault throws is tried again. */
+export function startWorkers(
+  managers: readonly LockManager[],
+  client: AnyRedisClient,
+  key: string,
+): Workers {
+  const register = fenced(client, { requestTimeoutMs: 500 });
+  const counts = { done: 0, stale: 0 };
+  let isOver = false;
+  async function count(locks: LockManager): Promise<void> {
+    await locks.withLock(key, { waitMs: 5_000 }, async (lease) => {
+      const { value } = await register.get(REGISTER, lease);
+      await register.run(
+        WRITE,
+        [REGISTER, LOG],
+        [String(Number(value ?? 0) + 1), lease.tokenText],
+        lease,
+      );
+      counts.done += 1;
+    });
+  }
+  const workers = managers.map(async (locks) => {
+    while (!isOver) {
+      try {
+        await count(locks);
+      } catch (error) {
+        if (error instanceof StaleTokenError) counts.stale += 1;
+        await setTimeout(PAUSE_MS);
+      }
+    }
+  });
+  return {
+    get done() {
+      return counts.done;
+    },
+    get stale() {
+      return counts.stale;
+    },
+    async stop() {
+      isOver = true;
+      await Promise.all(workers);
+    },
+  };
+}
+
+export interface History {
+  readonly value: number;
+  readonly tokens: readonly string[];
+}
+
+/** What has survived. */
+export async function readHistory(client: {
+  hget(key: string, field: string): Promise<string | null>;
+  lrange(key: string, first: number, last: number): Promise<string[]>;
+}): Promise<History> {
+  const value = Number((await client.hget(REGISTER, 'v')) ?? 0);
+  return { value, tokens: await client.lrange(LOG, 0, -1) };
+}
