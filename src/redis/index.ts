@@ -1,6 +1,7 @@
 /**
  * `leasehold/redis`: leases on a Redis server, on a master with replicas behind Sentinel, or on a Redis Cluster.
  */
+import { InvalidArgumentError } from '../core/errors.ts';
 import type { LeaseStore } from '../core/store.ts';
 import { type AnyRedisClient, adapt, checkUrl, clientFor } from './clients/connect.ts';
 import { type RedisOptions, readOptions } from './options.ts';
@@ -32,5 +33,10 @@ export function redis(from: string | AnyRedisClient, options: RedisOptions = {})
     return new RedisStore(() => clientFor(from, settings.requestTimeoutMs), settings);
   }
   const client = adapt(from);
+  if (client.isCluster && settings.minReplicas > 0) {
+    throw new InvalidArgumentError(
+      'minReplicas is for one master with replicas, not for a cluster',
+    );
+  }
   return new RedisStore(() => client, settings);
 }

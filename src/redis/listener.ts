@@ -69,6 +69,11 @@ export class Listener {
     return pending;
   }
 
+  /** As `listen`, but what was lost is left to the attempts that are under way: `null` as well. */
+  listenFirst(slot: number): Promise<void> | null {
+    return this.#lost.has(slot) ? null : this.listen(slot);
+  }
+
   /** The server says that nobody listens, although this store should: begin anew. */
   distrust(slot: number): void {
     const ear = this.#heard.get(slot);

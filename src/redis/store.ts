@@ -4,7 +4,6 @@
  * The state of each key is on the server, and scripts change it; here, calls become operations of a script, answers
  * become outcomes, and messages become events.
  */
-import { InvalidArgumentError } from '../core/errors.ts';
 import type {
   Claim,
   ClaimId,
@@ -73,7 +72,7 @@ export class RedisStore implements LeaseStore {
     if (refused !== null) return refused;
     const slot = session.layout.slotOf(claim.key);
     const args = ['c', ...claimArgs(claim)];
-    const listening = session.listener.listen(slot);
+    const listening = session.listener.listenFirst(slot);
     const { outcome, isHeard } = readClaim(await this.#submit(session, slot, claim, args), claim);
     if (listening !== null) {
       // The first claim of a slot travels together with the subscription, and may have come before it.
@@ -113,11 +112,6 @@ export class RedisStore implements LeaseStore {
 
   #begin(client: RedisClient): Session {
     const { prefix, requestTimeoutMs, minReplicas } = this.#settings;
-    if (minReplicas > 0 && client.isCluster) {
-      throw new InvalidArgumentError(
-        'minReplicas is for one master with replicas, not for a cluster',
-      );
-    }
     const layout = new Layout({ prefix, isCluster: client.isCluster, nonce: this.#nonce });
     const confirm = (connections: number): Promise<void> => this.#replicated(client, connections);
     const batcher = new Batcher({
