@@ -17,7 +17,6 @@ export {
   LeaseLostError,
   type LossReason,
   ManagerClosedError,
-  StaleTokenError,
   StoreUnavailableError,
 } from './core/errors.ts';
 export type { Holding, Lease, LeaseSet, LeaseState } from './core/lease.ts';

@@ -8,7 +8,6 @@ export type ErrorCode =
   | 'LEASE_LOST'
   | 'STORE_UNAVAILABLE'
   | 'CLAIM_REFUSED'
-  | 'STALE_TOKEN'
   | 'INVALID_ARGUMENT'
   | 'MANAGER_CLOSED';
 
@@ -100,27 +99,6 @@ export class ClaimRefusedError extends LeaseholdError {
 
   constructor(key: string, reason: RefusalReason, detail: string) {
     super(`'${key}' was refused: ${detail}`, { key, reason });
-  }
-}
-
-/** A fence refused a read or a write: somebody with a higher token was here. Stop, and do the work again under a new lease. */
-export class StaleTokenError extends LeaseholdError {
-  readonly code = 'STALE_TOKEN';
-  /** What the fence protects. */
-  readonly key: string;
-  /** The token of the lease that was used, as 20 digits. */
-  readonly token: string;
-  /** The highest token that the fence has seen, as 20 digits. */
-  readonly fence: string;
-
-  constructor(key: string, token: string, fence: string) {
-    super(
-      `'${key}' is fenced: token ${token} came after ${fence}; stop the work and do it again under a new lease ` +
-        '(or reset the fence, if the lock has moved to another store)',
-    );
-    this.key = key;
-    this.token = token;
-    this.fence = fence;
   }
 }
 

@@ -31,11 +31,11 @@ export function readClaim(answer: unknown, claim: Claim): ReadClaim {
     case 2:
       return heard({ is: 'taken', holder: textOf(rest[0]) });
     case 3: {
-      const detail = `the key is in use with a capacity of ${rest[0]}, not ${claim.capacity}`;
+      const detail = `it is in use with a capacity of ${rest[0]}, not ${claim.capacity}; use one limit, and one kind of lock, for one key`;
       return heard({ is: 'refused', reason: 'capacity-differs', detail });
     }
     default: {
-      const detail = `its Redis key holds ${textOf(rest[0])}, which is data and not a lock`;
+      const detail = `its Redis key holds ${textOf(rest[0])}, which is data and not a lock; choose another key or prefix`;
       return heard({ is: 'refused', reason: 'not-a-lock', detail });
     }
   }
@@ -101,5 +101,5 @@ function heard(outcome: ClaimOutcome): ReadClaim {
 }
 
 function textOf(value: unknown): string | null {
-  return value === null || value === undefined ? null : String(value);
+  return typeof value === 'string' ? value : null;
 }

@@ -5,13 +5,34 @@
  * the highest token that has read or written the value, and refuses every lower one. See Kleppmann, "How to do
  * distributed locking" (2016), for the idea.
  */
-import { StaleTokenError } from '../core/errors.ts';
 import type { Lease } from '../core/lease.ts';
 import type { RedisClient } from './clients/client.ts';
 import { type AnyRedisClient, adapt } from './clients/connect.ts';
 import { FENCE, fencedScript, RESET } from './scripts/fence.ts';
 import type { Script } from './scripts/script.ts';
 import { within } from './within.ts';
+
+/** The fence refused a read or a write: somebody with a higher token was here. Stop, and do the work again under a new lease. */
+export class StaleTokenError extends Error {
+  readonly code = 'STALE_TOKEN';
+  /** What the fence protects. */
+  readonly key: string;
+  /** The token of the lease that was used, as 20 digits. */
+  readonly token: string;
+  /** The highest token that the fence has seen, as 20 digits. */
+  readonly fence: string;
+
+  constructor(key: string, token: string, fence: string) {
+    super(
+      `'${key}' is fenced: token ${token} came after ${fence}; stop the work and do it again under a new lease ` +
+        '(or reset the fence, if the lock has moved to another store)',
+    );
+    this.name = 'StaleTokenError';
+    this.key = key;
+    this.token = token;
+    this.fence = fence;
+  }
+}
 
 export interface FenceOptions {
   /** The start of every value's key. Default none: the key is used as it is given. */
@@ -60,7 +81,7 @@ export class Fence {
    */
   async get(key: string, lease: Token): Promise<FencedValue> {
     const [version, value] = await this.#run(FENCE, [key], lease, ['get']);
-    return { value: value === null ? null : String(value), version: Number(version) };
+    return { value: value as string | null, version: Number(version) };
   }
 
   /** Writes the value, and returns its version. Rejects with `StaleTokenError`, and then writes nothing. */

@@ -14,6 +14,7 @@ export {
   type FencedValue,
   type FenceOptions,
   fenced,
+  StaleTokenError,
   type Token,
 } from './fence.ts';
 export type { RedisOptions } from './options.ts';

@@ -108,7 +108,7 @@ export class Listener {
 
   #open(node: string): Ear {
     const events = {
-      message: this.#events.message,
+      message: (text: string): void => this.#events.message(text),
       gone: (): void => this.#gone(ear),
     };
     const ear: Ear = {
@@ -168,7 +168,7 @@ export class Listener {
   }
 
   async #revive(): Promise<void> {
-    const subscriptions = [...this.#lost].map((slot) => this.listen(slot));
+    const subscriptions = [...this.#lost].map(async (slot) => this.listen(slot));
     const settled = await Promise.allSettled(subscriptions);
     this.#reviveTimer = null;
     if (this.#isClosed) return;

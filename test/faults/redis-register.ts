@@ -5,8 +5,8 @@
  */
 
 import { setTimeout } from 'node:timers/promises';
-import { type LockManager, StaleTokenError } from 'leasehold';
-import { type AnyRedisClient, fenced } from 'leasehold/redis';
+import type { LockManager } from 'leasehold';
+import { type AnyRedisClient, fenced, StaleTokenError } from 'leasehold/redis';
 
 const REGISTER = '{register}:value';
 const LOG = '{register}:log';

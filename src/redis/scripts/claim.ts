@@ -40,7 +40,11 @@ local function claim(owner, units, all, ttl, wait)
 
   local name = tellHolders(before)
   if not wait then
-    if queued then remove(owner) end
+    if queued then
+      -- It may have stood at the head, from an earlier claim that did wait.
+      remove(owner)
+      drain(owner)
+    end
     return { 2, name }
   end
   if not queued then enqueue(owner, units, ttl) end
