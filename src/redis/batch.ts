@@ -2,6 +2,7 @@
  * Calls to the store that are made in the same turn of the event loop travel as one run of the script. The replies to
  * one run wake many tasks at once, and what those ask for next is the next run; nothing ever waits for company.
  */
+import type { ClaimId } from '../core/store.ts';
 import type { RedisClient } from './clients/client.ts';
 import type { KeyNames, Layout } from './layout.ts';
 import { STEP } from './scripts/step.ts';
@@ -9,6 +10,8 @@ import { within } from './within.ts';
 
 /** So few that the client prepares one run while the server executes another; a server does nothing else meanwhile. */
 const MAX_OPERATIONS = 32;
+/** Renewals of one run: no task waits for them, and each is small. */
+const MAX_RENEWALS = 100;
 
 interface Operation {
   readonly resolve: (answer: unknown) => void;
@@ -60,6 +63,23 @@ export class Batcher {
     });
   }
 
+  /** The answers to renewals of one slot, which are many and come together: as `submit`, without a promise for each. */
+  async renew(slot: number, claims: readonly ClaimId[]): Promise<unknown[]> {
+    const answers: Promise<unknown[]>[] = [];
+    for (let start = 0; start < claims.length; start += MAX_RENEWALS) {
+      const some = claims.slice(start, start + MAX_RENEWALS);
+      const keys = [this.#layout.epochKeyOf(slot)];
+      const args = [this.#layout.channelOf(slot)];
+      for (const { key, owner } of some) {
+        const { lock, members, order } = this.#layout.namesOf(key, slot);
+        keys.push(lock, members, order);
+        args.push('r', owner);
+      }
+      answers.push(this.#execute(keys, args, some.length, true));
+    }
+    return (await Promise.all(answers)).flat();
+  }
+
   #begin(slot: number): Batch {
     const keys = [this.#layout.epochKeyOf(slot)];
     const args = [this.#layout.channelOf(slot)];
@@ -83,18 +103,26 @@ export class Batcher {
 
   async #run({ keys, args, operations, mayGrant }: Batch): Promise<void> {
     try {
-      const { connections } = this.#client;
-      const run = this.#client.evaluate(STEP, keys, args);
-      const answers = await within(run, this.#timeoutMs, 'a claim, a renewal or a drop');
-      if (!Array.isArray(answers) || answers.length !== operations.length) {
-        throw new Error(
-          'Redis answered a script with something else: is there a proxy in between?',
-        );
-      }
-      if (mayGrant) await this.#confirm?.(connections);
+      const answers = await this.#execute(keys, args, operations.length, mayGrant);
       for (const [index, { resolve }] of operations.entries()) resolve(answers[index]);
     } catch (cause) {
       for (const operation of operations) operation.reject(cause);
     }
+  }
+
+  async #execute(
+    keys: readonly string[],
+    args: readonly string[],
+    count: number,
+    mayGrant: boolean,
+  ): Promise<unknown[]> {
+    const { connections } = this.#client;
+    const run = this.#client.evaluate(STEP, keys, args);
+    const answers = await within(run, this.#timeoutMs, 'a claim, a renewal or a drop');
+    if (!Array.isArray(answers) || answers.length !== count) {
+      throw new Error('Redis answered a script with something else: is there a proxy in between?');
+    }
+    if (mayGrant) await this.#confirm?.(connections);
+    return answers;
   }
 }

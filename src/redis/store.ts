@@ -85,16 +85,25 @@ export class RedisStore implements LeaseStore {
 
   async renew(claims: readonly Claim[]): Promise<readonly RenewOutcome[]> {
     const session = this.#opened();
-    return Promise.all(
-      claims.map(async (claim): Promise<RenewOutcome> => {
-        try {
-          const slot = session.layout.slotOf(claim.key);
-          return readRenew(await this.#submit(session, slot, claim, ['r', claim.owner]));
-        } catch (cause) {
-          return { is: 'unknown', cause };
-        }
-      }),
-    );
+    const slots = new Map<number, number[]>();
+    for (const [index, { key }] of claims.entries()) {
+      const slot = session.layout.slotOf(key);
+      const indices = slots.get(slot);
+      if (indices) indices.push(index);
+      else slots.set(slot, [index]);
+    }
+    const outcomes: RenewOutcome[] = [];
+    const renewals = [...slots].map(async ([slot, indices]) => {
+      try {
+        const some = indices.map((index) => claims[index] as Claim);
+        const answers = await session.batcher.renew(slot, some);
+        for (const [at, index] of indices.entries()) outcomes[index] = readRenew(answers[at]);
+      } catch (cause) {
+        for (const index of indices) outcomes[index] = { is: 'unknown', cause };
+      }
+    });
+    await Promise.all(renewals);
+    return outcomes;
   }
 
   async drop(claim: ClaimId, again?: Claim): Promise<DropOutcome> {
