@@ -180,6 +180,19 @@ lane('one Redis server', TOOLS.redis, () => {
     await handed?.release();
   });
 
+  test('a hand-over that nobody could hear is found as soon as the listener is back', async () => {
+    const [one, other] = [manager({ ttlMs: 60_000 }), manager({ ttlMs: 60_000 })];
+    const lease = await one.acquire(KEY);
+    const waiting = other.acquire(KEY);
+    await until('it waits', async () => (await client.exists(`leasehold:m:${LOCK}`)) === 1);
+    await client.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
+    await lease.release();
+    // Long before the waiter would have claimed again by itself, after 20,000 ms.
+    const handed = await Promise.race([waiting, setTimeout(15_000, null, { ref: false })]);
+    expect(handed).not.toBeNull();
+    await handed?.release();
+  });
+
   test('work goes on while connections are cut again and again', async () => {
     const managers = [manager(), manager(), manager()];
     let inside = 0;
