@@ -3,7 +3,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +15,10 @@ const LAST_PORT = 22_700;
 const MAX_PORTS_TRIED = 200;
 const READY_POLL_MS = 5;
 const READY_TIMEOUT_MS = 30_000;
+
+/** Linux ends the child with this process, however that ends: a killed test runner must leave no server behind. */
+const SETPRIV = '/usr/bin/setpriv';
+const ENDS_WITH_US = existsSync(SETPRIV) ? [SETPRIV, '--pdeathsig', 'KILL', '--'] : [];
 
 const running = new Set<ChildProcess>();
 const folders = new Set<string>();
@@ -30,7 +34,8 @@ export class Server {
 
   constructor(name: string, command: string, args: readonly string[], folder: string) {
     this.name = name;
-    this.#child = spawn(command, args, { cwd: folder, stdio: 'ignore' });
+    const [program = command, ...rest] = [...ENDS_WITH_US, command, ...args];
+    this.#child = spawn(program, rest, { cwd: folder, stdio: 'ignore' });
     running.add(this.#child);
     this.#exited = once(this.#child, 'exit').finally(() => running.delete(this.#child));
     this.#exited.catch(() => {});

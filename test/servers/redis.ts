@@ -161,7 +161,7 @@ export class SentinelGroup {
       watchers.push(new Server('redis-sentinel', 'redis-server', [file, '--sentinel'], folder));
     }
     const group = new SentinelGroup(servers, ports, watchers, folder);
-    await until('the replicas follow and the Sentinels know each other', async () => {
+    await orClose(group, 'the replicas follow and the Sentinels know each other', async () => {
       const info = String(await master.command('INFO', 'replication'));
       if (!info.includes(`connected_slaves:${replicas}`)) return false;
       for (const port of ports) {
@@ -273,6 +273,20 @@ export class RedisCluster {
       if (!info.includes('master_link_status:up')) return false;
     }
     return true;
+  }
+}
+
+/** Waits, and leaves nothing running when it was in vain. */
+async function orClose(
+  servers: { close(): Promise<void> },
+  what: string,
+  isTrue: () => Promise<boolean>,
+): Promise<void> {
+  try {
+    await until(what, isTrue);
+  } catch (error) {
+    await servers.close();
+    throw error;
   }
 }
 
