@@ -22,7 +22,7 @@ export const TOOLS = {
   /** One server, Sentinels and clusters. */
   redis: { package: 'redis-server', file: 'redis-server', folders: [] },
   /** Checks models exhaustively. */
-  spin: { package: 'spin gcc', file: 'spin', folders: [] },
+  spin: { package: 'spin gcc libc6-dev', file: 'spin', folders: [] },
   /** Sets the clock of one process. */
   faketime: { package: 'faketime', file: 'libfaketime.so.1', folders: LIBRARIES },
 } as const satisfies Record<string, Tool>;
