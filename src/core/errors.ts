@@ -6,6 +6,7 @@ import type { RefusalReason } from './store.ts';
 export type ErrorCode =
   | 'ACQUIRE_TIMEOUT'
   | 'LEASE_LOST'
+  | 'STALE_TOKEN'
   | 'STORE_UNAVAILABLE'
   | 'CLAIM_REFUSED'
   | 'INVALID_ARGUMENT'

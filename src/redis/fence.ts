@@ -5,34 +5,12 @@
  * the highest token that has read or written the value, and refuses every lower one. See Kleppmann, "How to do
  * distributed locking" (2016), for the idea.
  */
-import type { Lease } from '../core/lease.ts';
+import { StaleTokenError, type Token } from '../core/fence.ts';
 import type { RedisClient } from './clients/client.ts';
 import { type AnyRedisClient, adapt } from './clients/connect.ts';
 import { FENCE, fencedScript, RESET } from './scripts/fence.ts';
 import type { Script } from './scripts/script.ts';
 import { within } from './within.ts';
-
-/** The fence refused a read or a write: somebody with a higher token was here. Stop, and do the work again under a new lease. */
-export class StaleTokenError extends Error {
-  readonly code = 'STALE_TOKEN';
-  /** What the fence protects. */
-  readonly key: string;
-  /** The token of the lease that was used, as 20 digits. */
-  readonly token: string;
-  /** The highest token that the fence has seen, as 20 digits. */
-  readonly fence: string;
-
-  constructor(key: string, token: string, fence: string) {
-    super(
-      `'${key}' is fenced: token ${token} came after ${fence}; stop the work and do it again under a new lease ` +
-        '(or reset the fence, if the lock has moved to another store)',
-    );
-    this.name = 'StaleTokenError';
-    this.key = key;
-    this.token = token;
-    this.fence = fence;
-  }
-}
 
 export interface FenceOptions {
   /** The start of every value's key. Default none: the key is used as it is given. */
@@ -54,9 +32,6 @@ export interface FencedSetOptions {
   /** How long the value lives, in milliseconds. Default: for ever. The fence lives longer. */
   readonly ttlMs?: number;
 }
-
-/** What a fence needs of a lease. */
-export type Token = Pick<Lease, 'tokenText'>;
 
 /** One name for the process: two of its leases never have the same token, and two processes never share this. */
 const PROCESS: string = crypto.randomUUID();

@@ -7,6 +7,7 @@ import { type AnyRedisClient, adapt, checkUrl, clientFor } from './clients/conne
 import { type RedisOptions, readOptions } from './options.ts';
 import { RedisStore } from './store.ts';
 
+export { StaleTokenError, type Token } from '../core/fence.ts';
 export type { AnyRedisClient } from './clients/connect.ts';
 export {
   Fence,
@@ -14,8 +15,6 @@ export {
   type FencedValue,
   type FenceOptions,
   fenced,
-  StaleTokenError,
-  type Token,
 } from './fence.ts';
 export type { RedisOptions } from './options.ts';
 

@@ -9,9 +9,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 
-/** Below the range from which the system takes ports for outgoing connections; a cluster bus needs 10,000 more. */
+/** All below the range from which the system takes ports for outgoing connections. */
 const FIRST_PORT = 20_000;
-const LAST_PORT = 22_700;
+/** Of servers that need another port 10,000 above, as the bus of a cluster does; the others lie between the two. */
+const LAST_PAIRED_PORT = 22_700;
+const LAST_PORT = 29_999;
 const MAX_PORTS_TRIED = 200;
 const READY_POLL_MS = 5;
 const READY_TIMEOUT_MS = 30_000;
@@ -77,7 +79,9 @@ export function removeFolder(folder: string): void {
 /** A port that nobody listens on, and neither on the one that many above it. */
 export async function freePort(alsoAbove = 0): Promise<number> {
   for (let tried = 0; tried < MAX_PORTS_TRIED; tried += 1) {
-    const port = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT));
+    const [from, to] =
+      alsoAbove === 0 ? [LAST_PAIRED_PORT, LAST_PORT] : [FIRST_PORT, LAST_PAIRED_PORT];
+    const port = from + Math.floor(Math.random() * (to - from));
     if ((await isFree(port)) && (alsoAbove === 0 || (await isFree(port + alsoAbove)))) return port;
   }
   throw new Error('no free port was found');
