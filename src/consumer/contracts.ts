@@ -139,6 +139,8 @@ export interface StateStore {
   open(): Promise<void>;
   /** Reads a state under a lease and raises its fence. */
   load(key: string, lease: Token, ids: readonly string[]): Promise<LoadOutcome>;
+  /** For whoever only looks: the value without a lease, which raises no fence; `null` when there is none. */
+  peek(key: string): Promise<string | null>;
   /** In one atomic step: checks fence, version and ids, writes the state, and remembers the ids. */
   commit(commit: Commit): Promise<CommitOutcome>;
   /**
