@@ -1,0 +1,232 @@
+/**
+ * A TCP proxy between a client and a real server, with the faults of a network: connections that are cut, one way or
+ * both ways that go dead, replies that are lost after the server has done what was asked, and delay.
+ *
+ * It holds whatever it may not pass on: memory is its only limit, which is fine for a test.
+ */
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { freePort } from './processes.ts';
+
+/** From the client to the server, or back. */
+export type Way = 'requests' | 'replies';
+
+const HOST = '127.0.0.1';
+const BOTH: readonly Way[] = ['requests', 'replies'];
+
+/** What is faulty at the moment, for all connections. */
+interface Faults {
+  readonly held: Set<Way>;
+  delayMs: number;
+  /** A request that matches loses its reply, and the connection with it. */
+  toLose: { readonly isRequest: (bytes: Buffer) => boolean; readonly lost: () => void } | null;
+}
+
+/** One way of one connection: passes bytes on in order, unless that way is held or they are not due yet. */
+class Pipe {
+  readonly #to: Socket;
+  readonly #way: Way;
+  readonly #faults: Faults;
+  /** An empty entry is the end of the stream. */
+  readonly #queue: { readonly bytes: Buffer | null; readonly dueMs: number }[] = [];
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(to: Socket, way: Way, faults: Faults) {
+    this.#to = to;
+    this.#way = way;
+    this.#faults = faults;
+  }
+
+  push(bytes: Buffer | null): void {
+    this.#queue.push({ bytes, dueMs: performance.now() + this.#faults.delayMs });
+    this.flush();
+  }
+
+  flush(): void {
+    while (!this.#faults.held.has(this.#way)) {
+      const [next] = this.#queue;
+      if (next === undefined) return;
+      const leftMs = next.dueMs - performance.now();
+      if (leftMs > 0) {
+        this.#timer ??= setTimeout(() => {
+          this.#timer = null;
+          this.flush();
+        }, leftMs);
+        return;
+      }
+      this.#queue.shift();
+      if (this.#to.destroyed) continue;
+      if (next.bytes === null) this.#to.end();
+      else this.#to.write(next.bytes);
+    }
+  }
+
+  discard(): void {
+    this.#queue.length = 0;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+}
+
+class Link {
+  readonly #client: Socket;
+  readonly #server: Socket;
+  readonly #pipes: Readonly<Record<Way, Pipe>>;
+  readonly #faults: Faults;
+  #losing: (() => void) | null = null;
+  #isCut = false;
+
+  constructor(client: Socket, server: Socket, faults: Faults) {
+    this.#client = client;
+    this.#server = server;
+    this.#faults = faults;
+    this.#pipes = {
+      requests: new Pipe(server, 'requests', faults),
+      replies: new Pipe(client, 'replies', faults),
+    };
+    for (const socket of [client, server]) {
+      socket.setNoDelay(true);
+      socket.on('error', () => this.cut());
+    }
+    client.on('data', (bytes) => this.#onRequest(bytes));
+    client.on('end', () => this.#pipes.requests.push(null));
+    client.on('close', () => this.cut());
+    server.on('data', (bytes) => this.#onReply(bytes));
+    server.on('end', () => this.#pipes.replies.push(null));
+  }
+
+  flush(): void {
+    for (const way of BOTH) this.#pipes[way].flush();
+  }
+
+  /** Both ends find the connection closed. What the server has received it will do; nobody learns of it. */
+  cut(): void {
+    if (this.#isCut) return;
+    this.#isCut = true;
+    for (const way of BOTH) this.#pipes[way].discard();
+    this.#client.destroy();
+    // Not reset, or the server would forget what it has not read yet.
+    this.#server.end();
+    this.#server.resume();
+  }
+
+  destroy(): void {
+    this.cut();
+    this.#server.destroy();
+  }
+
+  #onRequest(bytes: Buffer): void {
+    const { toLose } = this.#faults;
+    if (toLose?.isRequest(bytes)) {
+      this.#faults.toLose = null;
+      this.#losing = toLose.lost;
+    }
+    this.#pipes.requests.push(bytes);
+  }
+
+  #onReply(bytes: Buffer): void {
+    if (this.#isCut) return;
+    if (this.#losing === null) {
+      this.#pipes.replies.push(bytes);
+      return;
+    }
+    this.cut();
+    this.#losing();
+  }
+}
+
+export class TcpProxy {
+  /** Where clients connect to, on 127.0.0.1. */
+  readonly port: number;
+  /** How many connections there have been. */
+  connections = 0;
+  readonly #server: Server;
+  readonly #links = new Set<Link>();
+  readonly #faults: Faults = { held: new Set(), delayMs: 0, toLose: null };
+  #isRefusing = false;
+
+  private constructor(server: Server, targetPort: number) {
+    this.#server = server;
+    this.port = (server.address() as AddressInfo).port;
+    server.on('connection', (client) => this.#onConnection(client, targetPort));
+  }
+
+  /** Forwards to that port of 127.0.0.1 until it is told otherwise. */
+  static async start(targetPort: number): Promise<TcpProxy> {
+    const server = createServer({ allowHalfOpen: true });
+    server.listen(await freePort(), HOST);
+    await once(server, 'listening');
+    return new TcpProxy(server, targetPort);
+  }
+
+  /** How many connections there are now. */
+  get open(): number {
+    return this.#links.size;
+  }
+
+  /** Ends every fault: what was held goes on, new connections are taken, nothing more is delayed. */
+  forward(): void {
+    this.#faults.held.clear();
+    this.#faults.delayMs = 0;
+    this.#faults.toLose = null;
+    this.#isRefusing = false;
+    for (const link of this.#links) link.flush();
+  }
+
+  /** Cuts every connection. What a server has received it will do; what is held is lost. */
+  cut(): void {
+    for (const link of [...this.#links]) link.cut();
+  }
+
+  /** Cuts every connection, and each new one at once. */
+  refuse(): void {
+    this.#isRefusing = true;
+    this.cut();
+  }
+
+  /**
+   * Lets nothing through, without closing anything. As TCP sends again what was not acknowledged, the bytes are held:
+   * they arrive late after `forward`, and are lost after `cut`.
+   */
+  blackhole(...ways: readonly Way[]): void {
+    for (const way of ways.length === 0 ? BOTH : ways) this.#faults.held.add(way);
+  }
+
+  /** Passes everything on later, each way by so many milliseconds. */
+  delay(delayMs: number): void {
+    this.#faults.delayMs = delayMs;
+  }
+
+  /**
+   * The next request that matches reaches the server and is done; its connection is cut instead of the reply. Resolves
+   * when that has happened.
+   */
+  loseReply(isRequest: (bytes: Buffer) => boolean): Promise<void> {
+    return new Promise((lost) => {
+      this.#faults.toLose = { isRequest, lost };
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#isRefusing = true;
+    for (const link of [...this.#links]) link.destroy();
+    this.#server.close();
+    await once(this.#server, 'close');
+  }
+
+  #onConnection(client: Socket, targetPort: number): void {
+    if (this.#isRefusing) {
+      client.on('error', () => {});
+      client.destroy();
+      return;
+    }
+    this.connections += 1;
+    const server = connect({ port: targetPort, host: HOST, allowHalfOpen: true });
+    const link = new Link(client, server, this.#faults);
+    this.#links.add(link);
+    server.on('close', () => {
+      link.destroy();
+      this.#links.delete(link);
+    });
+  }
+}
