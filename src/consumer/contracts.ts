@@ -87,6 +87,13 @@ export interface MessageSource extends DeliveryOrigin {
 /** What became of a message id earlier. */
 export type Mark = 'applied' | 'dead-lettered';
 
+export interface CommitMessage {
+  readonly id: string;
+  readonly publishedAtMs: number;
+  /** It may have been dead-lettered: the commit clears that mark. */
+  readonly isReplay: boolean;
+}
+
 export type LoadOutcome =
   | {
       readonly is: 'loaded';
@@ -99,13 +106,6 @@ export type LoadOutcome =
     }
   /** Somebody with a higher token was here. */
   | { readonly is: 'stale'; readonly fence: string };
-
-export interface CommitMessage {
-  readonly id: string;
-  readonly publishedAtMs: number;
-  /** It may have been dead-lettered: the commit clears that mark. */
-  readonly isReplay: boolean;
-}
 
 export interface Commit {
   readonly key: string;
@@ -137,8 +137,11 @@ export interface StateStore {
    */
   readonly windowMs: number;
   open(): Promise<void>;
-  /** Reads a state under a lease and raises its fence. */
-  load(key: string, lease: Token, ids: readonly string[]): Promise<LoadOutcome>;
+  /**
+   * Reads a state under a lease and raises its fence. A known id whose message is younger than the one it was remembered
+   * with (a producer that published again gave it a new time) is remembered from then on, here and in `commit`.
+   */
+  load(key: string, lease: Token, messages: readonly CommitMessage[]): Promise<LoadOutcome>;
   /** For whoever only looks: the value without a lease, which raises no fence; `null` when there is none. */
   peek(key: string): Promise<string | null>;
   /** In one atomic step: checks fence, version and ids, writes the state, and remembers the ids. */
