@@ -23,6 +23,8 @@ export interface Envelope {
   readonly contentType: string | null;
   /** As the producer set them. What the consumer needs for itself is in the other fields, not here. */
   readonly headers: Readonly<Record<string, unknown>>;
+  /** What else the source's protocol knows of it, such as a correlation id: plain JSON, opaque, kept over every copy. */
+  readonly properties: Readonly<Record<string, unknown>>;
   /** When it was first published, in ms since 1970, the same over every copy; `null` when its producer did not say. */
   readonly publishedAtMs: number | null;
   /** How often its key's lock was not got in time. */
