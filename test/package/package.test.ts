@@ -37,6 +37,13 @@ test('every subpath can be imported and required, and gives the same names', asy
   }
 });
 
+test('the command is installed, and runs', async () => {
+  const { stdout } = await run(join(installation.folder, 'node_modules/.bin/leasehold'), [
+    '--help',
+  ]);
+  expect(stdout).toMatch(/^Usage:\n {2}leasehold locks list/);
+});
+
 test('publint has nothing to say', async () => {
   const pkgDir = join(installation.folder, 'node_modules/leasehold');
   const { messages, pkg } = await publint({ pkgDir, pack: false, strict: true });

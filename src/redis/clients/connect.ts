@@ -38,6 +38,7 @@ const SENTINEL_PROTOCOL = /^redis(s?)\+sentinel:/;
 
 interface Ioredis {
   readonly Redis: new (...args: unknown[]) => IoredisConnection;
+  readonly Cluster: new (...args: unknown[]) => IoredisCluster;
 }
 
 /** Recognises a client. Throws `InvalidArgumentError` when it is none, or one whose settings hide the real keys. */
@@ -52,7 +53,7 @@ export function adapt(client: unknown): RedisClient {
   }
   if (typeof one['evalsha'] === 'function') {
     return one['isCluster'] === true
-      ? new IoredisClusterClient(client as IoredisCluster)
+      ? new IoredisClusterClient(client as IoredisCluster, false)
       : new IoredisSingle(client as IoredisConnection, false);
   }
   if (typeof one['sendCommand'] === 'function') {
@@ -81,19 +82,37 @@ export function checkUrl(url: string): void {
 
 /** Makes a client for the URL, with ioredis. */
 export async function clientFor(url: string, timeoutMs: number): Promise<RedisClient> {
-  let ioredis: Ioredis;
-  try {
-    ioredis = (await import('ioredis')) as unknown as Ioredis;
-  } catch (cause) {
-    throw new Error('leasehold/redis needs a client for a URL: npm i ioredis', { cause });
-  }
-  const { Redis } = ioredis;
+  const { Redis } = await loadIoredis();
   // A server that hangs keeps its connections; without this, nobody would ask who is the master now.
   const options = { ...OWN_OPTIONS, socketTimeout: timeoutMs };
   const client = SENTINEL_PROTOCOL.test(url)
     ? new Redis({ ...options, ...readSentinelUrl(url) })
     : new Redis(url, options);
   return new IoredisSingle(client, true);
+}
+
+/** Makes a client for the cluster that the URL's server is a part of. */
+export async function clusterClientFor(url: string, timeoutMs: number): Promise<RedisClient> {
+  const { Cluster } = await loadIoredis();
+  const { protocol, hostname, port, username, password } = new URL(url);
+  const redisOptions = {
+    socketTimeout: timeoutMs,
+    ...(username && { username: decodeURIComponent(username) }),
+    ...(password && { password: decodeURIComponent(password) }),
+    ...(protocol === 'rediss:' && { tls: {} }),
+  };
+  const seed = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 6_379) };
+  const options = { lazyConnect: true, enableOfflineQueue: false, redisOptions };
+  const client = new Cluster([seed], { ...options, clusterRetryStrategy: () => null });
+  return new IoredisClusterClient(client, true);
+}
+
+async function loadIoredis(): Promise<Ioredis> {
+  try {
+    return (await import('ioredis')) as unknown as Ioredis;
+  } catch (cause) {
+    throw new Error('leasehold/redis needs a client for a URL: npm i ioredis', { cause });
+  }
 }
 
 /** `redis+sentinel://[user:password@]host:port,host:port/master-name[/database]` */

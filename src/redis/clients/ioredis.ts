@@ -32,7 +32,7 @@ export interface IoredisConnection {
 export interface IoredisCluster
   extends Pick<
     IoredisConnection,
-    'status' | 'connect' | 'call' | 'evalsha' | 'eval' | 'on' | 'off'
+    'status' | 'connect' | 'disconnect' | 'call' | 'evalsha' | 'eval' | 'on' | 'off'
   > {
   readonly isCluster: true;
   readonly options: { readonly keyPrefix?: string };
@@ -119,6 +119,8 @@ export class IoredisSingle extends IoredisClient {
   connections = 0;
   protected readonly client: IoredisConnection;
   readonly #isOwn: boolean;
+  /** Why there is no connection, when there is none. */
+  #failure: Error | null = null;
   readonly #onClose = (): void => {
     this.connections += 1;
   };
@@ -127,18 +129,44 @@ export class IoredisSingle extends IoredisClient {
     super();
     this.client = client;
     this.#isOwn = isOwn;
-    // Without a listener ioredis writes errors to the console; each also rejects the call that it concerns.
-    if (isOwn) client.on('error', () => {});
+    if (!isOwn) return;
+    // Without a listener ioredis writes errors to the console.
+    client.on('error', (error: Error) => {
+      this.#failure = error;
+    });
+    client.on('ready', () => {
+      this.#failure = null;
+    });
   }
 
   async connect(): Promise<void> {
     this.client.off('close', this.#onClose);
     this.client.on('close', this.#onClose);
-    if (this.#isOwn && this.client.status === 'wait') await this.client.connect();
+    if (!this.#isOwn || this.client.status !== 'wait') return;
+    await this.#explained(this.client.connect());
+  }
+
+  override evaluate(
+    script: Script,
+    keys: readonly string[],
+    args: readonly string[],
+  ): Promise<unknown> {
+    return this.#explained(super.evaluate(script, keys, args));
   }
 
   command(args: readonly string[]): Promise<unknown> {
-    return this.client.call(...args);
+    return this.#explained(this.client.call(...args));
+  }
+
+  /** ioredis says that a connection is closed, and tells why in an event. */
+  async #explained<T>(promise: Promise<T>): Promise<T> {
+    try {
+      return await promise;
+    } catch (error) {
+      const isReply = !(error instanceof Error) || error.name === 'ReplyError';
+      if (this.#failure === null || isReply) throw error;
+      throw new Error(`${this.#failure.message} (${error.message})`, { cause: this.#failure });
+    }
   }
 
   nodes(): string[] {
@@ -163,13 +191,18 @@ export class IoredisClusterClient extends IoredisClient {
   readonly isCluster = true;
   readonly connections = 0;
   protected readonly client: IoredisCluster;
+  readonly #isOwn: boolean;
 
-  constructor(client: IoredisCluster) {
+  constructor(client: IoredisCluster, isOwn: boolean) {
     super();
     this.client = client;
+    this.#isOwn = isOwn;
+    if (isOwn) client.on('error', () => {});
   }
 
-  async connect(): Promise<void> {}
+  async connect(): Promise<void> {
+    if (this.#isOwn && this.client.status === 'wait') await this.client.connect();
+  }
 
   command(args: readonly string[], node?: string): Promise<unknown> {
     return node === undefined ? this.client.call(...args) : this.connectionTo(node).call(...args);
@@ -183,7 +216,9 @@ export class IoredisClusterClient extends IoredisClient {
     return this.client.slots[slot]?.[0] ?? null;
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    if (this.#isOwn) this.client.disconnect();
+  }
 
   protected connectionTo(node: string): IoredisConnection {
     const found = this.client.nodes('master').find((one) => addressOf(one) === node);

@@ -15,43 +15,14 @@
  */
 import { CLAIM_LUA } from './claim.ts';
 import { DROP_LUA } from './drop.ts';
+import { FRAME_LUA } from './frame.ts';
 import { KEY_LUA } from './key.ts';
 import { RENEW_LUA } from './renew.ts';
 import { type Script, script } from './script.ts';
 
 export const STEP: Script = script(
   'step',
-  `
-local call = redis.call
-local SHARED = 'leasehold:shared'
-local EPOCH_START_S = 1577836800
-local EPOCH_MEMORY_MS = 86400000
-
-local channel = ARGV[1]
-local operations = (#KEYS - 1) / 3
-local time = call('TIME')
-local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
-local nowUs = (time[1] - EPOCH_START_S) * 1000000 + time[2]
-local lastEpoch, reserved
-
-local function text(number) return string.format('%.0f', number) end
-
-local function epochNow()
-  lastEpoch = lastEpoch or tonumber(call('GET', KEYS[1]) or '0')
-  return lastEpoch
-end
-
-local function mint()
-  local epoch = epochNow() + 1
-  if not reserved then epoch = math.max(epoch, nowUs) end
-  if not reserved or epoch > reserved then
-    reserved = epoch + operations - 1
-    call('SET', KEYS[1], text(reserved), 'PX', EPOCH_MEMORY_MS)
-  end
-  lastEpoch = epoch
-  return epoch
-end
-
+  `${FRAME_LUA}
 local function library()
 ${KEY_LUA}${CLAIM_LUA}${RENEW_LUA}${DROP_LUA}
   return function(at, kind, owner, cursor)
