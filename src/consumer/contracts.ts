@@ -124,7 +124,10 @@ export type CommitOutcome =
   | { readonly is: 'committed'; readonly version: number }
   /** Some of the messages are known already: leave them out, and reduce again. */
   | { readonly is: 'known'; readonly marks: ReadonlyMap<string, Mark> }
-  /** Some are older than the window in which ids are remembered: whether they were applied cannot be known. */
+  /**
+   * Some are older than the window in which ids are remembered, so that nobody knows whether they were applied; or their
+   * time is a whole window ahead of the store's clock, which would have their ids remembered without bound.
+   */
   | { readonly is: 'too-old'; readonly ids: readonly string[] }
   /** Somebody with a higher token was here. */
   | { readonly is: 'stale'; readonly fence: string }

@@ -34,8 +34,8 @@ export interface FencedSetOptions {
 }
 
 /** One name for the process: two of its leases never have the same token, and two processes never share this. */
-const PROCESS: string = crypto.randomUUID();
-const DAY_MS = 86_400_000;
+export const PROCESS: string = crypto.randomUUID();
+export const DAY_MS = 86_400_000;
 
 export class Fence {
   readonly #client: RedisClient;

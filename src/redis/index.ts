@@ -1,10 +1,14 @@
 /**
  * `leasehold/redis`: leases on a Redis server, on a master with replicas behind Sentinel, or on a Redis Cluster.
  */
+import type { StateStore } from '../consumer/contracts.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
 import type { LeaseStore } from '../core/store.ts';
+import type { RedisClient } from './clients/client.ts';
 import { type AnyRedisClient, adapt, checkUrl, clientFor } from './clients/connect.ts';
 import { type RedisOptions, readOptions } from './options.ts';
+import type { ReplicaSettings } from './replicas.ts';
+import { RedisState, type RedisStateOptions, readStateOptions } from './state.ts';
 import { RedisStore } from './store.ts';
 
 export { StaleTokenError, type Token } from '../core/fence.ts';
@@ -17,6 +21,7 @@ export {
   fenced,
 } from './fence.ts';
 export type { RedisOptions } from './options.ts';
+export type { RedisStateOptions } from './state.ts';
 
 /**
  * A store for one `LockManager`.
@@ -28,15 +33,35 @@ export type { RedisOptions } from './options.ts';
  */
 export function redis(from: string | AnyRedisClient, options: RedisOptions = {}): LeaseStore {
   const settings = readOptions(options);
+  return new RedisStore(connector(from, settings), settings);
+}
+
+/**
+ * States for `consume()`, each with a fence and the ids of the messages that were applied to it. The client is as for
+ * `redis()`. A commit costs one round trip, and a second one with `minReplicas`.
+ */
+export function redisState(
+  from: string | AnyRedisClient,
+  options: RedisStateOptions = {},
+): StateStore {
+  const settings = readStateOptions(options);
+  return new RedisState(connector(from, settings), settings);
+}
+
+/** Checks what was given at once, and connects when the store opens. */
+function connector(
+  from: string | AnyRedisClient,
+  { minReplicas, requestTimeoutMs }: ReplicaSettings,
+): () => RedisClient | Promise<RedisClient> {
   if (typeof from === 'string') {
     checkUrl(from);
-    return new RedisStore(() => clientFor(from, settings.requestTimeoutMs), settings);
+    return () => clientFor(from, requestTimeoutMs);
   }
   const client = adapt(from);
-  if (client.isCluster && settings.minReplicas > 0) {
+  if (client.isCluster && minReplicas > 0) {
     throw new InvalidArgumentError(
       'minReplicas is for one master with replicas, not for a cluster',
     );
   }
-  return new RedisStore(() => client, settings);
+  return () => client;
 }

@@ -38,6 +38,14 @@ export class Layout {
     return { lock, members: `leasehold:m:${tag}${lock}`, order: `leasehold:o:${tag}${lock}` };
   }
 
+  /** The keys of a state: see scripts/state.ts. */
+  stateNamesOf(key: string): [string, ...string[]] {
+    const state = this.prefix + key;
+    const rest = this.#tag(this.slotOf(key)) + state;
+    const generations = [1, 2, 3].map((generation) => `leasehold:i${generation}:${rest}`);
+    return [state, `leasehold:d:${rest}`, ...generations];
+  }
+
   /** Where the last epoch of every lock of a slot is remembered. */
   epochKeyOf(slot: number): string {
     return `leasehold:epoch${this.#tag(slot)}`;

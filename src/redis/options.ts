@@ -28,32 +28,33 @@ export type Settings = Required<RedisOptions>;
 const LIMITS = { prefixLength: 512, timeoutMs: 600_000, replicas: 100 } as const;
 
 export function readOptions(options: RedisOptions): Settings {
-  const { prefix = 'lock:' } = options;
+  return { prefix: readPrefix(options.prefix, 'lock:'), ...readReplicas(options) };
+}
+
+export function readPrefix(given: string | undefined, fallback: string): string {
+  const prefix = given ?? fallback;
   if (typeof prefix !== 'string' || prefix.length > LIMITS.prefixLength) {
     throw new InvalidArgumentError(`prefix is text of at most ${LIMITS.prefixLength} characters`);
   }
   if (prefix.startsWith('leasehold:')) {
     throw new InvalidArgumentError('the prefix leasehold: is taken: choose another');
   }
+  return prefix;
+}
+
+/** The options of whatever writes to a server that may have replicas. */
+export function readReplicas(
+  options: Omit<RedisOptions, 'prefix'>,
+): Required<Omit<RedisOptions, 'prefix'>> {
+  const { requestTimeoutMs = 2_000, minReplicas = 0, replicaTimeoutMs = 1_000 } = options;
   return {
-    prefix,
-    requestTimeoutMs: read(
-      'requestTimeoutMs',
-      options.requestTimeoutMs ?? 2_000,
-      1,
-      LIMITS.timeoutMs,
-    ),
-    minReplicas: read('minReplicas', options.minReplicas ?? 0, 0, LIMITS.replicas),
-    replicaTimeoutMs: read(
-      'replicaTimeoutMs',
-      options.replicaTimeoutMs ?? 1_000,
-      1,
-      LIMITS.timeoutMs,
-    ),
+    requestTimeoutMs: readWhole('requestTimeoutMs', requestTimeoutMs, 1, LIMITS.timeoutMs),
+    minReplicas: readWhole('minReplicas', minReplicas, 0, LIMITS.replicas),
+    replicaTimeoutMs: readWhole('replicaTimeoutMs', replicaTimeoutMs, 1, LIMITS.timeoutMs),
   };
 }
 
-function read(name: string, value: number, min: number, max: number): number {
+export function readWhole(name: string, value: number, min: number, max: number): number {
   if (Number.isInteger(value) && value >= min && value <= max) return value;
   throw new InvalidArgumentError(`${name} is a whole number from ${min} to ${max}, not ${value}`);
 }

@@ -68,8 +68,12 @@ export function explain(cause: unknown, what: string): unknown {
   return cause;
 }
 
-/** Warns when the server may throw locks away. A server that does not say is not asked again. */
-export async function warnOfEviction(client: RedisClient, timeoutMs: number): Promise<void> {
+/** Warns when the server may throw away what is kept there. A server that does not say is not asked again. */
+export async function warnOfEviction(
+  client: RedisClient,
+  timeoutMs: number,
+  what = 'locks',
+): Promise<void> {
   let info: string;
   try {
     info = String(await within(client.command(['INFO', 'memory']), timeoutMs, 'INFO'));
@@ -80,7 +84,7 @@ export async function warnOfEviction(client: RedisClient, timeoutMs: number): Pr
   const hasLimit = !/^maxmemory:0\s*$/m.test(info);
   if (policy === undefined || policy === 'noeviction' || !hasLimit) return;
   process.emitWarning(
-    `this Redis server may evict locks (maxmemory-policy ${policy}); use noeviction, or a server for locks alone`,
+    `this Redis server may evict ${what} (maxmemory-policy ${policy}); use noeviction, or a server for ${what} alone`,
     { code: 'LEASEHOLD_EVICTION' },
   );
 }

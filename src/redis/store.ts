@@ -21,6 +21,7 @@ import { guaranteesOf } from './guarantees.ts';
 import { Layout } from './layout.ts';
 import { Listener } from './listener.ts';
 import type { Settings } from './options.ts';
+import { Replicas } from './replicas.ts';
 import { explain, MisconfiguredError, probe, warnOfEviction } from './setup.ts';
 import { within } from './within.ts';
 
@@ -122,7 +123,8 @@ export class RedisStore implements LeaseStore {
   #begin(client: RedisClient): Session {
     const { prefix, requestTimeoutMs, minReplicas } = this.#settings;
     const layout = new Layout({ prefix, isCluster: client.isCluster, nonce: this.#nonce });
-    const confirm = (connections: number): Promise<void> => this.#replicated(client, connections);
+    const replicas = new Replicas(client, this.#settings);
+    const confirm = (connections: number): Promise<void> => replicas.confirm(connections);
     const batcher = new Batcher({
       client,
       layout,
@@ -180,24 +182,6 @@ export class RedisStore implements LeaseStore {
       this.#on({ is: 'available', key: event.key });
     } else {
       this.#on(event);
-    }
-  }
-
-  /** Rejects unless enough replicas have what this connection wrote. */
-  async #replicated(client: RedisClient, connectionsBefore: number): Promise<void> {
-    const { minReplicas, replicaTimeoutMs, requestTimeoutMs } = this.#settings;
-    const args = ['WAIT', String(minReplicas), String(replicaTimeoutMs)];
-    const replicas = Number(
-      await within(client.command(args), replicaTimeoutMs + requestTimeoutMs, 'WAIT'),
-    );
-    if (client.connections !== connectionsBefore) {
-      throw new Error('the connection was lost before the replicas could answer for what it wrote');
-    }
-    if (replicas < minReplicas) {
-      throw new Error(
-        `${replicas} of ${minReplicas} replicas had it within ${replicaTimeoutMs} ms; ` +
-          'bring replicas back, or lower minReplicas',
-      );
     }
   }
 

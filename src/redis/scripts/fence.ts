@@ -25,17 +25,30 @@
  */
 import { type Script, script } from './script.ts';
 
-const FENCE_LUA = `
+/**
+ * The fence itself, for every script whose first key is such a hash and whose first arguments are token, process and
+ * fence memory in ms. Whoever is not stale raises the fence.
+ */
+export const GUARD_LUA = `
 local call = redis.call
-local token, process, memoryMs, action = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local now = call('TIME')
-local nowMs = now[1] * 1000 + math.floor(now[2] / 1000)
-local fence = call('HMGET', KEYS[1], 't', 'o', 'n', 'v', 'x')
+local token, process, memoryMs = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local time = call('TIME')
+local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- Texts of 20 digits compare as the numbers do; as Lua numbers they would lose their last digits.
-if fence[1] and (token < fence[1] or (token == fence[1] and process ~= fence[2])) then
-  return { 'stale', fence[1] }
+local function isStale(highest, owner)
+  return highest and (token < highest or (token == highest and process ~= owner))
 end
+
+local function raise()
+  call('HSET', KEYS[1], 't', token, 'o', process)
+end
+`;
+
+const FENCE_LUA = `${GUARD_LUA}
+local action = ARGV[4]
+local fence = call('HMGET', KEYS[1], 't', 'o', 'n', 'v', 'x')
+if isStale(fence[1], fence[2]) then return { 'stale', fence[1] } end
 local version = tonumber(fence[3] or '0')
 if fence[5] and tonumber(fence[5]) <= nowMs then
   call('HDEL', KEYS[1], 'v', 'x')
@@ -53,7 +66,7 @@ local function keep(ttlMs)
   end
 end
 
-call('HSET', KEYS[1], 't', token, 'o', process)
+raise()
 if action == 'get' then
   if not fence[4] then call('PEXPIRE', KEYS[1], memoryMs) end
   return { 'ok', version, fence[4] }

@@ -1,0 +1,232 @@
+/**
+ * States on Redis, with what has been applied to them: the `StateStore` of a keyed consumer. Each call is one script, so
+ * that it happens in one step or not at all.
+ */
+import { hash } from 'node:crypto';
+import type {
+  Commit,
+  CommitMessage,
+  CommitOutcome,
+  LoadOutcome,
+  Mark,
+  StateStore,
+} from '../consumer/contracts.ts';
+import { InvalidArgumentError } from '../core/errors.ts';
+import type { Token } from '../core/fence.ts';
+import type { RedisClient } from './clients/client.ts';
+import { DAY_MS, PROCESS } from './fence.ts';
+import { Layout } from './layout.ts';
+import { readPrefix, readReplicas, readWhole } from './options.ts';
+import { Replicas } from './replicas.ts';
+import { WIDTH } from './scripts/remembered.ts';
+import type { Script } from './scripts/script.ts';
+import { COMMIT, LOAD, MARK_DEAD, PEEK } from './scripts/state.ts';
+import { explain, warnOfEviction } from './setup.ts';
+import { within } from './within.ts';
+
+export interface RedisStateOptions {
+  /** The start of every state's key. Default `state:`. */
+  readonly prefix?: string;
+  /**
+   * How long the ids of messages are remembered after their first publishing, in milliseconds. Messages that are older
+   * are refused. Default a day; at least a second.
+   */
+  readonly windowMs?: number;
+  /**
+   * A commit is answered only when so many replicas have it. Default 0: the master alone decides, and a failover may lose
+   * a commit that was acknowledged. Not for a cluster.
+   */
+  readonly minReplicas?: number;
+  /** How long to wait for those replicas, in milliseconds. Default 1,000. */
+  readonly replicaTimeoutMs?: number;
+  /** How long one request may take, in milliseconds, before its outcome counts as unknown. Default 2,000. */
+  readonly requestTimeoutMs?: number;
+}
+
+export type StateSettings = Required<RedisStateOptions>;
+
+const MIN_WINDOW_MS = 1_000;
+const MAX_WINDOW_MS = 400 * DAY_MS;
+/** A fence outlives everything that is remembered behind it. */
+const WINDOWS_OF_A_FENCE = 3;
+
+export function readStateOptions(options: RedisStateOptions): StateSettings {
+  return {
+    prefix: readPrefix(options.prefix, 'state:'),
+    windowMs: readWhole('windowMs', options.windowMs ?? DAY_MS, MIN_WINDOW_MS, MAX_WINDOW_MS),
+    ...readReplicas(options),
+  };
+}
+
+interface Session {
+  readonly client: RedisClient;
+  readonly layout: Layout;
+  readonly replicas: Replicas;
+}
+
+type Answer = readonly [string, ...unknown[]];
+
+export class RedisState implements StateStore {
+  readonly name: string = 'redis';
+  readonly windowMs: number;
+  readonly #connect: () => RedisClient | Promise<RedisClient>;
+  readonly #settings: StateSettings;
+  readonly #memoryMs: string;
+  #session: Session | null = null;
+
+  constructor(connect: () => RedisClient | Promise<RedisClient>, settings: StateSettings) {
+    this.#connect = connect;
+    this.#settings = settings;
+    this.windowMs = settings.windowMs;
+    this.#memoryMs = String(Math.max(DAY_MS, WINDOWS_OF_A_FENCE * settings.windowMs));
+  }
+
+  async open(): Promise<void> {
+    if (this.#session !== null) throw new Error('the redis state is open already');
+    const { prefix, requestTimeoutMs } = this.#settings;
+    const client = await this.#connect();
+    const layout = new Layout({ prefix, isCluster: client.isCluster, nonce: '' });
+    const session = { client, layout, replicas: new Replicas(client, this.#settings) };
+    try {
+      await within(client.connect(), requestTimeoutMs, 'a new connection');
+      await this.#run(session, PEEK, 'leasehold-probe', []);
+      await warnOfEviction(client, requestTimeoutMs, 'states');
+    } catch (cause) {
+      await client.close();
+      throw explain(cause, 'scripts (+@scripting +@read +@write)');
+    }
+    this.#session = session;
+  }
+
+  async load(key: string, lease: Token, messages: readonly CommitMessage[]): Promise<LoadOutcome> {
+    const args = [...this.#guard(lease), ...messagesOf(messages)];
+    const answer = await this.#call(LOAD, key, args, (given) => given.length > 3);
+    if (answer[0] === 'stale') return { is: 'stale', fence: String(answer[1]) };
+    const [, version, value, ...marks] = answer;
+    return {
+      is: 'loaded',
+      value: value as string | null,
+      version: Number(version),
+      marks: readMarks(marks, messages),
+    };
+  }
+
+  async peek(key: string): Promise<string | null> {
+    return (await this.#run(this.#opened(), PEEK, key, [])) as string | null;
+  }
+
+  async commit(commit: Commit): Promise<CommitOutcome> {
+    const { key, lease, id, expectedVersion, value, messages } = commit;
+    const parts = [id, String(expectedVersion), value];
+    const args = [...this.#guard(lease), ...parts, ...messagesOf(messages)];
+    const answer = await this.#call(COMMIT, key, args, lasts);
+    const [is, ...rest] = answer;
+    switch (is) {
+      case 'committed':
+      case 'moved':
+        return { is, version: Number(rest[0]) };
+      case 'known':
+        return { is, marks: readMarks(rest, messages) };
+      case 'old':
+        return { is: 'too-old', ids: rest.map((index) => messageAt(messages, index).id) };
+      default:
+        return { is: 'stale', fence: String(rest[0]) };
+    }
+  }
+
+  async markDead(
+    key: string,
+    messages: readonly CommitMessage[],
+  ): Promise<ReadonlyMap<string, Mark>> {
+    if (messages.length === 0) return new Map();
+    const args = ['', '', '', String(this.windowMs), ...messagesOf(messages)];
+    const [, ...marks] = await this.#call(MARK_DEAD, key, args, () => true);
+    return readMarks(marks, messages);
+  }
+
+  async close(): Promise<void> {
+    const session = this.#session;
+    this.#session = null;
+    await session?.client.close();
+  }
+
+  #guard({ tokenText }: Token): string[] {
+    return [tokenText, PROCESS, this.#memoryMs, String(this.windowMs)];
+  }
+
+  /** Runs a script, and waits for the replicas when somebody may rely on its answer for good. */
+  async #call(
+    script: Script,
+    key: string,
+    args: readonly string[],
+    hasToLast: (answer: Answer) => boolean,
+  ): Promise<Answer> {
+    const session = this.#opened();
+    const { connections } = session.client;
+    const answer = await this.#run(session, script, key, args);
+    if (!Array.isArray(answer) || typeof answer[0] !== 'string') {
+      throw new Error('Redis answered a script with something else: is there a proxy in between?');
+    }
+    if (hasToLast(answer as unknown as Answer)) await session.replicas.confirm(connections);
+    return answer as unknown as Answer;
+  }
+
+  async #run(
+    { client, layout }: Session,
+    script: Script,
+    key: string,
+    args: readonly string[],
+  ): Promise<unknown> {
+    const sent = client.evaluate(script, layout.stateNamesOf(key), args);
+    return within(sent, this.#settings.requestTimeoutMs, `'${script.name}' of a state`);
+  }
+
+  #opened(): Session {
+    if (this.#session === null) throw new Error('the redis state is not open');
+    return this.#session;
+  }
+}
+
+/** Messages that are committed, or known to be, are acknowledged on the strength of that. */
+function lasts([is]: Answer): boolean {
+  return is === 'committed' || is === 'known';
+}
+
+function messagesOf(messages: readonly CommitMessage[]): string[] {
+  return messages.flatMap(({ id, publishedAtMs, isReplay }) => {
+    if (!Number.isFinite(publishedAtMs)) {
+      throw new InvalidArgumentError(
+        `publishedAtMs of '${id}' is a time in ms, not ${publishedAtMs}`,
+      );
+    }
+    return [shortOf(id), String(Math.floor(publishedAtMs)), isReplay ? '1' : '0'];
+  });
+}
+
+/**
+ * A hash of an id in `WIDTH` bytes, all of them ASCII, since texts travel as UTF-8. Of a million ids that one key
+ * remembers, the next message is taken for one by mistake with a chance of 10^6 / 2^70, less than one in 10^15.
+ */
+function shortOf(id: string): string {
+  const digest = hash('sha1', id, 'binary');
+  let short = '';
+  for (let at = 0; at < WIDTH; at += 1) short += String.fromCharCode(digest.charCodeAt(at) & 0x7f);
+  return short;
+}
+
+function readMarks(
+  pairs: readonly unknown[],
+  messages: readonly CommitMessage[],
+): ReadonlyMap<string, Mark> {
+  const marks = new Map<string, Mark>();
+  for (let at = 0; at < pairs.length; at += 2) {
+    const mark = pairs[at + 1] === 'a' ? 'applied' : 'dead-lettered';
+    marks.set(messageAt(messages, pairs[at]).id, mark);
+  }
+  return marks;
+}
+
+/** Lua counts from one. */
+function messageAt(messages: readonly CommitMessage[], index: unknown): CommitMessage {
+  return messages[Number(index) - 1] as CommitMessage;
+}

@@ -1,0 +1,100 @@
+/**
+ * What is particular to states on Redis: how ids are remembered, and for how long.
+ */
+import type { Redis } from 'ioredis';
+import { fenced, redisState } from 'leasehold/redis';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { RedisServer } from '../servers/redis.ts';
+import { lane, TOOLS } from '../servers/require.ts';
+
+const HOUR_MS = 3_600_000;
+const lease = tokenOf(10n ** 18n);
+
+function tokenOf(token: bigint): { tokenText: string } {
+  return { tokenText: token.toString().padStart(20, '0') };
+}
+
+function message(id: string, publishedAtMs: number = Date.now(), isReplay = false) {
+  return { id, publishedAtMs, isReplay };
+}
+
+lane('states on Redis', TOOLS.redis, () => {
+  let server: RedisServer;
+  let client: Redis;
+  let commits = 0;
+  beforeAll(async () => {
+    server = await RedisServer.start(['--appendfsync', 'no']);
+    client = server.client();
+  });
+  afterAll(async () => {
+    client?.disconnect();
+    await server?.close();
+  });
+  beforeEach(() => client.flushall());
+
+  async function open(windowMs = HOUR_MS) {
+    const state = redisState(client, { windowMs });
+    await state.open();
+    return state;
+  }
+
+  function commit(key: string, expectedVersion: number, messages: ReturnType<typeof message>[]) {
+    commits += 1;
+    return { key, lease, id: `commit:${commits}`, expectedVersion, value: 'v', messages };
+  }
+
+  test('of thousands of ids each is known, and no other one, at twelve or so bytes each', async () => {
+    const state = await open();
+    const idOf = (index: number): string => `message-${index}`;
+    let version = 0;
+    let count = 0;
+    // Batches of all sizes, so that fields are split one by one and many at once.
+    for (const size of [1, 1, 48, 49, 1, 300, 7, 93, 1_500, 1, 200, 4_000, 2_500]) {
+      const from = count;
+      const messages = Array.from({ length: size }, (_, index) => message(idOf(from + index)));
+      const outcome = await state.commit(commit('k', version, messages));
+      expect(outcome).toEqual({ is: 'committed', version: version + 1 });
+      version += 1;
+      count += size;
+    }
+    const all = Array.from({ length: count }, (_, index) => message(idOf(index)));
+    const others = Array.from({ length: count }, (_, index) => message(`other-${index}`));
+    const loaded = await state.load('k', lease, [...all, ...others]);
+    expect(loaded).toMatchObject({ is: 'loaded', version });
+    if (loaded.is === 'loaded') expect([...loaded.marks.keys()]).toEqual(all.map(({ id }) => id));
+    const bytes = Number(await client.memory('USAGE', 'leasehold:i1:state:k', 'SAMPLES', 0));
+    expect(bytes / count).toBeLessThan(16);
+    await state.close();
+  });
+
+  test('a state is a fenced value, and both share one fence', async () => {
+    const state = await open();
+    await state.commit(commit('k', 0, [message('a')]));
+    const values = fenced(client, { prefix: 'state:' });
+    expect(await values.get('k', lease)).toEqual({ value: 'v', version: 1 });
+    const older = await state.load('k', tokenOf(1n), []);
+    expect(older).toEqual({ is: 'stale', fence: lease.tokenText });
+    await state.close();
+  });
+
+  test('what was remembered of a state that was removed is not taken for a new one’s', async () => {
+    const state = await open();
+    await state.commit(commit('k', 0, [message('a'), message('b')]));
+    await client.del('state:k');
+    expect(await state.commit(commit('k', 0, [message('a')]))).toMatchObject({ is: 'committed' });
+    expect(await state.commit(commit('k', 1, [message('b')]))).toMatchObject({ is: 'committed' });
+    await state.close();
+  });
+
+  test('when ids are gone too early, messages from before are too old, and not applied twice', async () => {
+    const state = await open();
+    const at = Date.now() - 60_000;
+    await state.commit(commit('k', 0, [message('a', at)]));
+    await client.del('leasehold:i1:state:k');
+    const again = await state.commit(commit('k', 1, [message('a', at)]));
+    expect(again).toEqual({ is: 'too-old', ids: ['a'] });
+    expect(await state.commit(commit('k', 1, [message('b')]))).toMatchObject({ is: 'committed' });
+    expect(await state.commit(commit('k', 2, [message('a', at)]))).toMatchObject({ is: 'too-old' });
+    await state.close();
+  });
+});
