@@ -10,7 +10,9 @@ export type ErrorCode =
   | 'STORE_UNAVAILABLE'
   | 'CLAIM_REFUSED'
   | 'INVALID_ARGUMENT'
-  | 'MANAGER_CLOSED';
+  | 'MANAGER_CLOSED'
+  | 'QUEUE_UNUSABLE'
+  | 'NOT_PUBLISHED';
 
 /** The base of all errors of this package: `error instanceof LeaseholdError` and then `error.code`. */
 export abstract class LeaseholdError extends Error {

@@ -3,3 +3,4 @@
  */
 export * from './conformance/index.ts';
 export * from './simulation/index.ts';
+export * from './sources/index.ts';

@@ -34,10 +34,16 @@ export class Server {
   readonly #child: ChildProcess;
   readonly #exited: Promise<unknown>;
 
-  constructor(name: string, command: string, args: readonly string[], folder: string) {
+  constructor(
+    name: string,
+    command: string,
+    args: readonly string[],
+    folder: string,
+    env: Readonly<Record<string, string | undefined>> = process.env,
+  ) {
     this.name = name;
     const [program = command, ...rest] = [...ENDS_WITH_US, command, ...args];
-    this.#child = spawn(program, rest, { cwd: folder, stdio: 'ignore' });
+    this.#child = spawn(program, rest, { cwd: folder, stdio: 'ignore', env });
     running.add(this.#child);
     this.#exited = once(this.#child, 'exit').finally(() => running.delete(this.#child));
     this.#exited.catch(() => {});

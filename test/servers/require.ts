@@ -21,6 +21,12 @@ const LIBRARIES = ['x86_64', 'aarch64'].map((cpu) => `/usr/lib/${cpu}-linux-gnu/
 export const TOOLS = {
   /** One server, Sentinels and clusters. */
   redis: { package: 'redis-server', file: 'redis-server', folders: [] },
+  /** One broker, and clusters. */
+  rabbitmq: {
+    package: 'rabbitmq-server',
+    file: 'rabbitmq-server',
+    folders: ['/usr/lib/rabbitmq/bin'],
+  },
   /** Checks models exhaustively. */
   spin: { package: 'spin gcc libc6-dev', file: 'spin', folders: [] },
   /** Sets the clock of one process. */

@@ -1,0 +1,171 @@
+/**
+ * What this folder uses of `amqplib`, which the application installs, and one connection of it.
+ */
+import { InvalidArgumentError } from '../core/errors.ts';
+
+/** As amqplib hands it over. */
+export interface AmqpMessage {
+  readonly content: Buffer;
+  readonly fields: AmqpFields;
+  readonly properties: Readonly<Record<string, unknown>>;
+}
+
+export interface AmqpFields {
+  readonly deliveryTag: number;
+  readonly redelivered: boolean;
+  readonly routingKey: string;
+  readonly consumerTag?: string;
+}
+
+export interface AmqpQueueFacts {
+  readonly queue: string;
+  readonly messageCount: number;
+  readonly consumerCount: number;
+}
+
+type Table = Readonly<Record<string, unknown>>;
+
+/** A channel with confirms. */
+export interface AmqpChannel {
+  on(event: string, listener: (...args: never[]) => void): unknown;
+  assertQueue(name: string, options: Table): Promise<AmqpQueueFacts>;
+  checkQueue(name: string): Promise<AmqpQueueFacts>;
+  assertExchange(name: string, type: string, options: Table): Promise<unknown>;
+  checkExchange(name: string): Promise<unknown>;
+  bindQueue(queue: string, exchange: string, routingKey: string): Promise<unknown>;
+  prefetch(count: number): Promise<unknown>;
+  consume(
+    queue: string,
+    onMessage: (message: AmqpMessage | null) => void,
+    options: Table,
+  ): Promise<unknown>;
+  cancel(consumerTag: string): Promise<unknown>;
+  get(queue: string): Promise<AmqpMessage | false>;
+  ack(message: { readonly fields: { readonly deliveryTag: number } }, upTo: boolean): void;
+  nack(
+    message: { readonly fields: { readonly deliveryTag: number } },
+    upTo: boolean,
+    requeue: boolean,
+  ): void;
+  publish(
+    exchange: string,
+    routingKey: string,
+    content: Buffer,
+    options: Table,
+    onConfirm: (error: unknown) => void,
+  ): boolean;
+  close(): Promise<void>;
+}
+
+interface AmqpConnection {
+  on(event: string, listener: (...args: never[]) => void): unknown;
+  createConfirmChannel(): Promise<AmqpChannel>;
+  close(): Promise<void>;
+  /** Not in amqplib's types, and there since its first version: ends a connection whose broker is silent. */
+  readonly connection?: { readonly stream?: { destroy(): void } };
+}
+
+interface Amqplib {
+  connect(url: string, options: Table): Promise<AmqpConnection>;
+}
+
+export interface ConnectSettings {
+  readonly urls: readonly string[];
+  readonly connectTimeoutMs: number;
+}
+
+/** How long a broker may take to say good-bye. */
+const CLOSE_TIMEOUT_MS = 2_000;
+const HEARTBEAT_S = 10;
+
+async function loadAmqplib(): Promise<Amqplib> {
+  try {
+    const module = (await import('amqplib')) as unknown as { readonly default: Amqplib };
+    return module.default;
+  } catch (cause) {
+    throw new Error('leasehold/rabbitmq needs a client: npm i amqplib', { cause });
+  }
+}
+
+export function checkUrls(url: unknown): readonly string[] {
+  const urls: readonly unknown[] = Array.isArray(url) ? url : [url];
+  const areUrls = urls.every((one) => typeof one === 'string' && /^amqps?:\/\//.test(one));
+  if (urls.length === 0 || !areUrls || !urls.every((one) => URL.canParse(one as string))) {
+    throw new InvalidArgumentError('url is an amqp:// or amqps:// address, or a list of them');
+  }
+  return urls as readonly string[];
+}
+
+/** A connection that was made. It is lost once, and never comes back: then another one is made. */
+export class Link {
+  /** Resolves, never rejects, with the reason when the connection is gone. */
+  readonly lost: Promise<Error>;
+  readonly #connection: AmqpConnection;
+  #isOpen = true;
+
+  private constructor(connection: AmqpConnection) {
+    this.#connection = connection;
+    this.lost = new Promise((resolve) => {
+      let reason = new Error('the connection to the broker was closed');
+      connection.on('error', (error: Error) => {
+        reason = error;
+      });
+      connection.on('close', (error?: Error) => {
+        this.#isOpen = false;
+        resolve(error ?? reason);
+      });
+    });
+  }
+
+  /** Tries the addresses one after the other, from one on; rejects with what the last of them said. */
+  static async connect({ urls, connectTimeoutMs }: ConnectSettings, from = 0): Promise<Link> {
+    const amqplib = await loadAmqplib();
+    let failure: unknown;
+    for (let tried = 0; tried < urls.length; tried += 1) {
+      const url = new URL(urls[(from + tried) % urls.length] as string);
+      // The broker's own suggestion is a minute: two of them are missed before a silent connection ends.
+      if (!url.searchParams.has('heartbeat')) url.searchParams.set('heartbeat', `${HEARTBEAT_S}`);
+      try {
+        const options = { noDelay: true, timeout: connectTimeoutMs };
+        return new Link(await amqplib.connect(url.href, options));
+      } catch (error) {
+        failure = error;
+      }
+    }
+    throw failure;
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  /** A channel with confirms. Whoever takes it listens to its `close`; its errors are this one's already. */
+  async channel(): Promise<AmqpChannel> {
+    const channel = await this.#connection.createConfirmChannel();
+    // An `error` event without a listener would end the process; the call that caused it is rejected as well.
+    channel.on('error', () => undefined);
+    return channel;
+  }
+
+  /**
+   * Bounded: a broker that does not answer is left alone. Give the channel over which deliveries were settled: a broker
+   * that is told to close the connection at once forgets the acknowledgements that it has not looked at yet.
+   */
+  async close(settled?: AmqpChannel): Promise<void> {
+    if (!this.#isOpen) return;
+    const closed = this.#closeInOrder(settled).catch(() => undefined);
+    let timer: NodeJS.Timeout | undefined;
+    const tooLate = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
+    });
+    await Promise.race([closed, tooLate]);
+    clearTimeout(timer);
+    this.#connection.connection?.stream?.destroy();
+  }
+
+  async #closeInOrder(settled?: AmqpChannel): Promise<void> {
+    // A channel that has ended already rejects.
+    await settled?.close().catch(() => undefined);
+    await this.#connection.close();
+  }
+}

@@ -1,0 +1,215 @@
+/**
+ * Publishes with confirms: a message counts as published when its queue has it, and not when it was returned.
+ *
+ * It has a connection of its own, made when it is first needed: a broker that is short of memory stops reading from
+ * connections that publish, and acknowledgements, which free memory, must not be stuck there.
+ */
+import { type AmqpChannel, type AmqpMessage, type ConnectSettings, Link } from './client.ts';
+import { PUBLISH_NUMBER } from './envelope.ts';
+import { NotPublishedError, QueueUnusableError, queueFault } from './errors.ts';
+
+/** Published and not confirmed yet. */
+const MAX_IN_FLIGHT = 1_000;
+/** Waiting for one of those to be confirmed. */
+const MAX_WAITING = 10_000;
+
+export interface Parcel {
+  /** For people. */
+  readonly queue: string;
+  readonly exchange: string;
+  /** For the default exchange, the queue's name. */
+  readonly routingKey: string;
+  readonly content: Uint8Array;
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+export interface SenderSettings extends ConnectSettings {
+  readonly confirmTimeoutMs: number;
+}
+
+interface Pending {
+  isReturned: boolean;
+  settle(error: NotPublishedError | null): void;
+}
+
+/** One connection's time. */
+interface Sending {
+  readonly link: Link;
+  readonly channel: AmqpChannel;
+  readonly pending: Map<number, Pending>;
+  /** Queues that were made over this connection. */
+  readonly declared: Set<string>;
+  isOpen: boolean;
+}
+
+export class Sender {
+  readonly #settings: SenderSettings;
+  readonly #prepare: (channel: AmqpChannel) => Promise<void>;
+  readonly #waiting: (() => void)[] = [];
+  #sending: Promise<Sending> | null = null;
+  #inFlight = 0;
+  #numbers = 0;
+  #attempts = 0;
+  #isClosed = false;
+  #idle: (() => void) | null = null;
+
+  /** `prepare` makes what has to be there, over each new connection. */
+  constructor(settings: SenderSettings, prepare: (channel: AmqpChannel) => Promise<void>) {
+    this.#settings = settings;
+    this.#prepare = prepare;
+  }
+
+  /** Resolves when the broker has it in a queue. Rejects with `NotPublishedError`, or `QueueUnusableError`. */
+  async publish(parcel: Parcel): Promise<void> {
+    await this.#takeSlot(parcel.queue);
+    try {
+      const sending = await this.#connected(parcel.queue);
+      await this.#send(sending, parcel);
+    } finally {
+      this.#giveSlot();
+    }
+  }
+
+  /** Makes a queue, once for each connection. Rejects with `QueueUnusableError` when it cannot be. */
+  async declare(name: string, args: Readonly<Record<string, unknown>>): Promise<void> {
+    const sending = await this.#connected(name);
+    if (sending.declared.has(name)) return;
+    // A refusal ends the channel, and would take along what is being published over it.
+    const channel = await sending.link.channel();
+    try {
+      await channel.assertQueue(name, { durable: true, arguments: args });
+      sending.declared.add(name);
+      await channel.close();
+    } catch (error) {
+      const fault = queueFault(error);
+      throw fault === null
+        ? new NotPublishedError(name, 'unknown', error)
+        : new QueueUnusableError(name, fault, error);
+    }
+  }
+
+  /** A queue that was made is not there any more. */
+  async forget(name: string): Promise<void> {
+    (await this.#sending)?.declared.delete(name);
+  }
+
+  /** Waits for what is under way, each for no longer than its confirm may take. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    if (this.#inFlight > 0) {
+      await new Promise<void>((resolve) => {
+        this.#idle = resolve;
+      });
+    }
+    const sending = await this.#sending?.catch(() => null);
+    this.#sending = null;
+    await sending?.link.close();
+  }
+
+  async #takeSlot(queue: string): Promise<void> {
+    if (this.#isClosed) throw new NotPublishedError(queue, 'closed');
+    if (this.#inFlight < MAX_IN_FLIGHT) {
+      this.#inFlight += 1;
+      return;
+    }
+    if (this.#waiting.length >= MAX_WAITING) throw new NotPublishedError(queue, 'overloaded');
+    // The slot is handed over, so the count stays.
+    await new Promise<void>((resolve) => void this.#waiting.push(resolve));
+  }
+
+  #giveSlot(): void {
+    const next = this.#waiting.shift();
+    if (next) next();
+    else this.#inFlight -= 1;
+    if (this.#inFlight === 0) this.#idle?.();
+  }
+
+  async #connected(queue: string): Promise<Sending> {
+    this.#sending ??= this.#connect();
+    try {
+      const sending = await this.#sending;
+      if (sending.isOpen) return sending;
+    } catch (error) {
+      this.#sending = null;
+      if (error instanceof QueueUnusableError) throw error;
+      throw new NotPublishedError(queue, 'unknown', error);
+    }
+    this.#sending = null;
+    return this.#connected(queue);
+  }
+
+  async #connect(): Promise<Sending> {
+    const link = await Link.connect(this.#settings, this.#attempts++);
+    try {
+      // A refusal ends its channel: one of its own.
+      const first = await link.channel();
+      await this.#prepare(first);
+      await first.close();
+      const channel = await link.channel();
+      const pending = new Map<number, Pending>();
+      const sending = { link, channel, pending, declared: new Set<string>(), isOpen: true };
+      channel.on('return', ({ properties }: AmqpMessage) => {
+        const headers = properties['headers'] as Record<string, unknown> | undefined;
+        const returned = pending.get(Number(headers?.[PUBLISH_NUMBER]));
+        if (returned) returned.isReturned = true;
+      });
+      channel.on('close', () => {
+        sending.isOpen = false;
+        void link.close();
+      });
+      return sending;
+    } catch (error) {
+      await link.close();
+      throw error;
+    }
+  }
+
+  #send({ channel, pending }: Sending, parcel: Parcel): Promise<void> {
+    const { queue, exchange, routingKey, content, options } = parcel;
+    this.#numbers += 1;
+    const number = this.#numbers;
+    const headers = { ...(options['headers'] as object | undefined), [PUBLISH_NUMBER]: number };
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        const cause = new Error(`not confirmed in ${this.#settings.confirmTimeoutMs} ms`);
+        settle(new NotPublishedError(queue, 'unknown', cause));
+      }, this.#settings.confirmTimeoutMs);
+      const entry: Pending = { isReturned: false, settle };
+      function settle(error: NotPublishedError | null): void {
+        clearTimeout(timer);
+        pending.delete(number);
+        if (error === null) resolve();
+        else reject(error);
+      }
+      pending.set(number, entry);
+      const onConfirm = (error: unknown): void => {
+        settle(outcomeOf(entry, queue, error));
+      };
+      try {
+        channel.publish(
+          exchange,
+          routingKey,
+          asBuffer(content),
+          { ...options, headers },
+          onConfirm,
+        );
+      } catch (error) {
+        settle(new NotPublishedError(queue, 'unknown', error));
+      }
+    });
+  }
+}
+
+/** The broker confirms what it returned as well, but says first that it is returned. */
+function outcomeOf(entry: Pending, queue: string, error: unknown): NotPublishedError | null {
+  if (entry.isReturned) return new NotPublishedError(queue, 'returned');
+  if (!error) return null;
+  const isNack = error instanceof Error && error.message === 'message nacked';
+  return new NotPublishedError(queue, isNack ? 'refused' : 'unknown', error);
+}
+
+function asBuffer(content: Uint8Array): Buffer {
+  return Buffer.isBuffer(content)
+    ? content
+    : Buffer.from(content.buffer, content.byteOffset, content.byteLength);
+}

@@ -1,0 +1,147 @@
+/**
+ * A RabbitMQ queue as a source of messages.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type {
+  DeadLetterNote,
+  Delivery,
+  Envelope,
+  MessageSource,
+  SourceEvents,
+} from '../consumer/contracts.ts';
+import { publishOptions, queueOf } from './envelope.ts';
+import { NotPublishedError, QueueUnusableError } from './errors.ts';
+import { checkDelay, type SourceSettings } from './options.ts';
+import { Sender } from './sender.ts';
+import { type RabbitDelivery, Session } from './session.ts';
+import { delayQueue, prepareQueues } from './topology.ts';
+
+/** Between two attempts to connect again: doubled each time, and jittered. */
+const FIRST_RETRY_MS = 50;
+const LAST_RETRY_MS = 5_000;
+
+export class RabbitSource implements MessageSource {
+  readonly name: string;
+  readonly #settings: SourceSettings;
+  readonly #sender: Sender;
+  readonly #stopped = new AbortController();
+  #events: SourceEvents | null = null;
+  #session: Session | null = null;
+  #run: Promise<void> = Promise.resolve();
+
+  constructor(settings: SourceSettings) {
+    this.name = `rabbitmq:${settings.name}`;
+    this.#settings = settings;
+    this.#sender = new Sender(settings, (channel) => prepareQueues(channel, settings));
+  }
+
+  /** Rejects when the broker cannot be reached, and with `QueueUnusableError` when a queue cannot be used. */
+  async open(events: SourceEvents): Promise<void> {
+    if (this.#events !== null) throw new Error('the source was opened already');
+    this.#events = events;
+    const session = await this.#begin(0);
+    this.#run = this.#keepRunning(session);
+  }
+
+  async acknowledge(deliveries: readonly Delivery[]): Promise<void> {
+    let flushed: Promise<void> | undefined;
+    for (const { ledger, tag } of deliveries as readonly RabbitDelivery[]) {
+      flushed = ledger.acknowledge(tag);
+    }
+    await flushed;
+  }
+
+  async release(deliveries: readonly Delivery[]): Promise<void> {
+    for (const { ledger, tag } of deliveries as readonly RabbitDelivery[]) ledger.release(tag);
+  }
+
+  async republish(envelopes: readonly Envelope[], delayMs: number): Promise<void> {
+    checkDelay(delayMs);
+    await Promise.all(envelopes.map((envelope) => this.#sendDelayed(envelope, delayMs)));
+  }
+
+  async deadLetter(envelopes: readonly Envelope[], note: DeadLetterNote): Promise<void> {
+    const { deadQueue } = this.#settings;
+    await Promise.all(envelopes.map((envelope) => this.#send(deadQueue, envelope, note)));
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort();
+    await this.#session?.stop();
+  }
+
+  async close(): Promise<void> {
+    await this.stop();
+    await this.#session?.close();
+    await this.#run;
+    await this.#sender.close();
+  }
+
+  async #sendDelayed(envelope: Envelope, delayMs: number): Promise<void> {
+    const { delayPeriodMs, name } = this.#settings;
+    const home = queueOf(envelope, name);
+    const queue = delayQueue(home, delayMs, delayPeriodMs, Date.now());
+    await this.#sender.declare(queue.name, queue.arguments);
+    try {
+      await this.#send(queue.name, envelope);
+    } catch (error) {
+      if (!(error instanceof NotPublishedError) || error.fault !== 'returned') throw error;
+      // Somebody deleted it.
+      await this.#sender.forget(queue.name);
+      await this.#sender.declare(queue.name, queue.arguments);
+      await this.#send(queue.name, envelope);
+    }
+  }
+
+  #send(queue: string, envelope: Envelope, note?: DeadLetterNote): Promise<void> {
+    const { content } = envelope;
+    const options = publishOptions(envelope, note);
+    return this.#sender.publish({ queue, exchange: '', routingKey: queue, content, options });
+  }
+
+  async #begin(attempt: number): Promise<Session> {
+    const events = this.#events as SourceEvents;
+    const session = await Session.begin(this.#settings, attempt, (delivery) =>
+      events.delivered(delivery),
+    );
+    this.#session = session;
+    try {
+      // It was stopped meanwhile.
+      this.#stopped.signal.throwIfAborted();
+      for (const queue of this.#settings.queues) await session.consume(queue);
+      return session;
+    } catch (error) {
+      await session.close();
+      throw error;
+    }
+  }
+
+  /** Begins a session after the other. Ends when the source is stopped, or when a person has to do something. */
+  async #keepRunning(first: Session): Promise<void> {
+    const { signal } = this.#stopped;
+    let session: Session | null = first;
+    for (let attempt = 1; ; attempt += 1) {
+      if (session !== null) {
+        await session.ended;
+        if (signal.aborted) return;
+        await session.close();
+        attempt = 1;
+      }
+      try {
+        await delay(retryMs(attempt), undefined, { signal });
+        session = await this.#begin(attempt);
+      } catch (error) {
+        if (signal.aborted) return;
+        session = null;
+        if (!(error instanceof QueueUnusableError)) continue;
+        this.#events?.failed(error);
+        return;
+      }
+    }
+  }
+}
+
+function retryMs(attempt: number): number {
+  const longest = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(attempt, 10));
+  return longest * (0.5 + Math.random() / 2);
+}
