@@ -18,9 +18,38 @@ interface Operation {
   readonly reject: (cause: unknown) => void;
 }
 
-interface Batch {
-  readonly keys: string[];
+/** The keys and arguments of one run, in the order that the script wants: see scripts/step.ts. */
+class Run {
+  readonly #epoch: string;
+  readonly #locks: string[] = [];
+  readonly #members: string[] = [];
+  readonly #orders: string[] = [];
   readonly args: string[];
+
+  constructor(layout: Layout, slot: number) {
+    this.#epoch = layout.epochKeyOf(slot);
+    this.args = [layout.channelOf(slot)];
+  }
+
+  get length(): number {
+    return this.#locks.length;
+  }
+
+  get keys(): string[] {
+    return [this.#epoch, ...this.#locks, ...this.#members, ...this.#orders];
+  }
+
+  add({ lock, members, order }: KeyNames, operation: string, again?: string): void {
+    this.#locks.push(lock);
+    this.#members.push(members);
+    this.#orders.push(order);
+    this.args.push(operation);
+    if (again !== undefined) this.args.push(again);
+  }
+}
+
+interface Batch {
+  readonly run: Run;
   readonly operations: Operation[];
   mayGrant: boolean;
 }
@@ -49,13 +78,12 @@ export class Batcher {
   }
 
   /** The answer to one operation of the script; rejects when it is not known whether it was done. */
-  submit(slot: number, names: KeyNames, args: readonly string[]): Promise<unknown> {
+  submit(slot: number, names: KeyNames, operation: string, again?: string): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const batch = this.#open.get(slot) ?? this.#begin(slot);
-      batch.keys.push(names.lock, names.members, names.order);
-      batch.args.push(...args);
+      batch.run.add(names, operation, again);
       batch.operations.push({ resolve, reject });
-      batch.mayGrant ||= args[0] !== 'd';
+      batch.mayGrant ||= operation[0] !== 'd';
       if (batch.operations.length === MAX_OPERATIONS) {
         this.#open.delete(slot);
         void this.#run(batch);
@@ -67,23 +95,17 @@ export class Batcher {
   async renew(slot: number, claims: readonly ClaimId[]): Promise<unknown[]> {
     const answers: Promise<unknown[]>[] = [];
     for (let start = 0; start < claims.length; start += MAX_RENEWALS) {
-      const some = claims.slice(start, start + MAX_RENEWALS);
-      const keys = [this.#layout.epochKeyOf(slot)];
-      const args = [this.#layout.channelOf(slot)];
-      for (const { key, owner } of some) {
-        const { lock, members, order } = this.#layout.namesOf(key, slot);
-        keys.push(lock, members, order);
-        args.push('r', owner);
+      const run = new Run(this.#layout, slot);
+      for (const { key, owner } of claims.slice(start, start + MAX_RENEWALS)) {
+        run.add(this.#layout.namesOf(key, slot), `r${owner}`);
       }
-      answers.push(this.#execute(keys, args, some.length, true));
+      answers.push(this.#execute(run, true));
     }
     return (await Promise.all(answers)).flat();
   }
 
   #begin(slot: number): Batch {
-    const keys = [this.#layout.epochKeyOf(slot)];
-    const args = [this.#layout.channelOf(slot)];
-    const batch: Batch = { keys, args, operations: [], mayGrant: false };
+    const batch: Batch = { run: new Run(this.#layout, slot), operations: [], mayGrant: false };
     this.#open.set(slot, batch);
     if (!this.#isScheduled) {
       this.#isScheduled = true;
@@ -101,25 +123,20 @@ export class Batcher {
     for (const batch of batches.values()) void this.#run(batch);
   }
 
-  async #run({ keys, args, operations, mayGrant }: Batch): Promise<void> {
+  async #run({ run, operations, mayGrant }: Batch): Promise<void> {
     try {
-      const answers = await this.#execute(keys, args, operations.length, mayGrant);
+      const answers = await this.#execute(run, mayGrant);
       for (const [index, { resolve }] of operations.entries()) resolve(answers[index]);
     } catch (cause) {
       for (const operation of operations) operation.reject(cause);
     }
   }
 
-  async #execute(
-    keys: readonly string[],
-    args: readonly string[],
-    count: number,
-    mayGrant: boolean,
-  ): Promise<unknown[]> {
+  async #execute(run: Run, mayGrant: boolean): Promise<unknown[]> {
     const { connections } = this.#client;
-    const run = this.#client.evaluate(STEP, keys, args);
-    const answers = await within(run, this.#timeoutMs, 'a claim, a renewal or a drop');
-    if (!Array.isArray(answers) || answers.length !== count) {
+    const reply = this.#client.evaluate(STEP, run.keys, run.args);
+    const answers = await within(reply, this.#timeoutMs, 'a claim, a renewal or a drop');
+    if (!Array.isArray(answers) || answers.length !== run.length) {
       throw new Error('Redis answered a script with something else: is there a proxy in between?');
     }
     if (mayGrant) await this.#confirm?.(connections);

@@ -72,13 +72,16 @@ export class RedisStore implements LeaseStore {
     const refused = this.#refusal(claim);
     if (refused !== null) return refused;
     const slot = session.layout.slotOf(claim.key);
-    const args = ['c', ...claimArgs(claim)];
+    const operation = claimText(claim);
     const listening = session.listener.listenFirst(slot);
-    const { outcome, isHeard } = readClaim(await this.#submit(session, slot, claim, args), claim);
+    const { outcome, isHeard } = readClaim(
+      await this.#submit(session, slot, claim, operation),
+      claim,
+    );
     if (listening !== null) {
       // The first claim of a slot travels together with the subscription, and may have come before it.
       if (!(await succeeds(listening)) || outcome.is !== 'waiting' || isHeard) return outcome;
-      return readClaim(await this.#submit(session, slot, claim, args), claim).outcome;
+      return readClaim(await this.#submit(session, slot, claim, operation), claim).outcome;
     }
     if (outcome.is === 'waiting' && !isHeard) session.listener.distrust(slot);
     return outcome;
@@ -110,8 +113,9 @@ export class RedisStore implements LeaseStore {
   async drop(claim: ClaimId, again?: Claim): Promise<DropOutcome> {
     const session = this.#opened();
     const slot = session.layout.slotOf(claim.key);
-    const args = again ? ['a', claim.owner, ...claimArgs(again)] : ['d', claim.owner];
-    return readDrop(await this.#submit(session, slot, claim, args), again);
+    const operation = (again ? 'a' : 'd') + claim.owner;
+    const second = again && claimText(again);
+    return readDrop(await this.#submit(session, slot, claim, operation, second), again);
   }
 
   async close(): Promise<void> {
@@ -170,8 +174,14 @@ export class RedisStore implements LeaseStore {
     return { is: 'refused', reason: 'unsupported', detail: this.#misconfigured.message };
   }
 
-  #submit(session: Session, slot: number, id: ClaimId, args: readonly string[]): Promise<unknown> {
-    return session.batcher.submit(slot, session.layout.namesOf(id.key, slot), args);
+  #submit(
+    { batcher, layout }: Session,
+    slot: number,
+    { key }: ClaimId,
+    operation: string,
+    again?: string,
+  ): Promise<unknown> {
+    return batcher.submit(slot, layout.namesOf(key, slot), operation, again);
   }
 
   #onMessage(text: string, layout: Layout): void {
@@ -205,8 +215,8 @@ async function end({ client, listener }: Session): Promise<void> {
   await client.close();
 }
 
-function claimArgs({ owner, units, capacity, ttlMs, wait }: Claim): string[] {
-  return [owner, String(units), String(capacity), String(ttlMs), wait ? '1' : '0'];
+function claimText({ owner, units, capacity, ttlMs, wait }: Claim): string {
+  return `c${units} ${capacity} ${ttlMs} ${wait ? 1 : 0} ${owner}`;
 }
 
 function newNonce(): string {

@@ -241,7 +241,7 @@ lane('Redis scripts', TOOLS.redis, () => {
     const { holders, waiters } = machine.state;
     for (const { owner } of [...holders, ...waiters]) {
       dropKey(machine.state, { key: KEY, owner }, undefined, machine.context('a'));
-      await scripts.run('a', ['d', owner]);
+      await scripts.run('a', [`d${owner}`]);
     }
     if (isEmpty(machine.state)) {
       expect((await redis.keys('*')).filter((key) => key !== names[0])).toEqual([]);
@@ -264,13 +264,12 @@ async function both(parts: {
     number,
   ];
   const claim: Claim = { key: KEY, owner, units, capacity, ttlMs: TTL_MS, wait: step.wait };
-  const args = (of: Claim): string[] => [
-    ...[of.owner, String(of.units), String(of.capacity), String(of.ttlMs), of.wait ? '1' : '0'],
-  ];
+  const textOf = (of: Claim): string =>
+    `c${of.units} ${of.capacity} ${of.ttlMs} ${of.wait ? 1 : 0} ${of.owner}`;
   const { state } = machine;
   switch (step.do) {
     case 'claim': {
-      const answer = await scripts.run(process, ['c', ...args(claim)]);
+      const answer = await scripts.run(process, [textOf(claim)]);
       return [
         comparable(readClaim(answer, claim).outcome),
         comparable(claimKey(state, claim, machine.context(process))),
@@ -278,14 +277,14 @@ async function both(parts: {
     }
     case 'renew':
       return [
-        readRenew(await scripts.run(process, ['r', owner])),
+        readRenew(await scripts.run(process, [`r${owner}`])),
         renewKey(state, claim, machine.context(process)),
       ];
     case 'drop':
     case 'again': {
       const again =
         step.do === 'again' ? { ...claim, owner: `${owner}-${parts.index}` } : undefined;
-      const sent = again ? ['a', owner, ...args(again)] : ['d', owner];
+      const sent = again ? [`a${owner}`, textOf(again)] : [`d${owner}`];
       const one = readDrop(await scripts.run(process, sent), again);
       const other = dropKey(state, claim, again, machine.context(process));
       return [

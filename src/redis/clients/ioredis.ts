@@ -11,15 +11,21 @@ import {
   type SubscriberEvents,
 } from './client.ts';
 
+interface ConnectionOptions {
+  readonly keyPrefix?: string;
+  readonly enableAutoPipelining?: boolean;
+}
+
 /** What is used of a `Redis` of ioredis. */
 export interface IoredisConnection {
   readonly status: string;
-  readonly options: { readonly keyPrefix?: string; readonly host?: string; readonly port?: number };
+  readonly options: ConnectionOptions & { readonly host?: string; readonly port?: number };
   connect(): Promise<unknown>;
   disconnect(): void;
   duplicate(overrides?: object): IoredisConnection;
   call(...args: string[]): Promise<unknown>;
   evalsha(...args: (string | number)[]): Promise<unknown>;
+  pipeline(commands: string[][]): { exec(): Promise<[Error | null, unknown][] | null> };
   eval(...args: (string | number)[]): Promise<unknown>;
   subscribe(channel: string): Promise<unknown>;
   ssubscribe(channel: string): Promise<unknown>;
@@ -32,10 +38,10 @@ export interface IoredisConnection {
 export interface IoredisCluster
   extends Pick<
     IoredisConnection,
-    'status' | 'connect' | 'disconnect' | 'call' | 'evalsha' | 'eval' | 'on' | 'off'
+    'status' | 'connect' | 'disconnect' | 'call' | 'evalsha' | 'eval' | 'pipeline' | 'on' | 'off'
   > {
   readonly isCluster: true;
-  readonly options: { readonly keyPrefix?: string };
+  readonly options: ConnectionOptions;
   readonly slots: readonly (readonly string[] | undefined)[];
   nodes(role: 'master'): IoredisConnection[];
 }
@@ -56,7 +62,10 @@ const SUBSCRIBER_OPTIONS = {
 abstract class IoredisClient implements RedisClient {
   abstract readonly isCluster: boolean;
   abstract readonly connections: number;
-  protected abstract readonly client: Pick<IoredisConnection, 'evalsha' | 'eval' | 'call'>;
+  protected abstract readonly client: Pick<
+    IoredisConnection,
+    'options' | 'evalsha' | 'eval' | 'pipeline' | 'call'
+  >;
   abstract connect(): Promise<void>;
   abstract nodes(): string[];
   abstract nodeOf(slot: number): string | null;
@@ -69,8 +78,12 @@ abstract class IoredisClient implements RedisClient {
     keys: readonly string[],
     args: readonly string[],
   ): Promise<unknown> {
+    const parts = [script.sha, String(keys.length), ...keys, ...args];
     try {
-      return await this.client.evalsha(script.sha, keys.length, ...keys, ...args);
+      // The store makes runs of many calls itself. ioredis's own pipelines would have each wait for the one before.
+      return await (this.client.options.enableAutoPipelining
+        ? only(this.client.pipeline([['evalsha', ...parts]]).exec())
+        : this.client.evalsha(...parts));
     } catch (error) {
       if (!isUnknownScript(error)) throw error;
       return this.client.eval(script.lua, keys.length, ...keys, ...args);
@@ -225,6 +238,13 @@ export class IoredisClusterClient extends IoredisClient {
     if (!found) throw new Error(`the cluster has no master ${node} at the moment`);
     return found;
   }
+}
+
+/** The reply to the one command of a pipeline. */
+async function only(replies: Promise<[Error | null, unknown][] | null>): Promise<unknown> {
+  const [error, reply] = (await replies)?.[0] ?? [new Error('ioredis gave no reply'), null];
+  if (error) throw error;
+  return reply;
 }
 
 function addressOf(connection: IoredisConnection): string {

@@ -1,7 +1,7 @@
 /**
  * What stands around the functions of key.ts in a script: the server's time, and the epochs.
  *
- * KEYS  epoch; then for each operation: lock, members, order (all in one hash slot)
+ * KEYS  epoch; then a lock, members and an order for each operation (all in one hash slot)
  * ARGV  channel of the process that makes the step; then what the script needs
  */
 export const FRAME_LUA = `

@@ -1,17 +1,19 @@
 /**
  * The one script of the lease store: a list of claims, renewals and drops, each atomic, in one call.
  *
- * KEYS  epoch; then for each operation: lock, members, order (all in one hash slot)
- * ARGV  channel of this process; then for each operation its kind, its owner, and
- *       c  units, capacity, ttl in ms, 1 to wait              claim
- *       r                                                     renew
- *       d                                                     drop
- *       a  owner, units, capacity, ttl in ms, 1 to wait       drop, and claim again
+ * KEYS  epoch; the lock of each operation; the members of each; the order of each (all in one hash slot)
+ * ARGV  channel of this process; then for each operation one text
+ *       c<units> <capacity> <ttl in ms> <1 to wait> <owner>   claim
+ *       r<owner>                                              renew
+ *       d<owner>                                              drop
+ *       a<owner>, and a second text, c…                       drop, and claim again
  * gives the answer of each operation; a claim that found nothing at all is answered by its epoch alone
  *
- * Two shortcuts do what nearly every call needs, a claim of a free key and a drop that nobody waits for, without the
- * functions of key.ts, since a server makes those anew in each call. Epochs are reserved for all operations at once, so
- * that one call writes them once.
+ * Shortcuts do what nearly every call needs, a claim of a free key, and a renewal or a drop of a lock that nobody waits
+ * for, without the functions of key.ts, since a server makes those anew in each call. They hold for a key without
+ * members, which is asked once for all keys, and for each only when one has some. Epochs are reserved for all operations
+ * at once, so that one call writes them once. An operation is one text, since what a client spends on a call grows with
+ * the number of its arguments.
  */
 import { CLAIM_LUA } from './claim.ts';
 import { DROP_LUA } from './drop.ts';
@@ -23,60 +25,82 @@ import { type Script, script } from './script.ts';
 export const STEP: Script = script(
   'step',
   `${FRAME_LUA}
+local function readClaim(operation)
+  return string.match(operation, '^c(%d+) (%d+) (%d+) ([01]) (.*)$')
+end
+
 local function library()
 ${KEY_LUA}${CLAIM_LUA}${RENEW_LUA}${DROP_LUA}
-  return function(at, kind, owner, cursor)
-    local notALock = use(KEYS[at], KEYS[at + 1], KEYS[at + 2])
+  local function claimAs(operation)
+    local units, all, ttl, wait, owner = readClaim(operation)
+    return claim(owner, tonumber(units), tonumber(all), tonumber(ttl), wait == '1')
+  end
+  return function(index, kind, owner, operation, again)
+    local at = index + 1
+    local notALock = use(KEYS[at], KEYS[at + operations], KEYS[at + 2 * operations])
     if notALock then
       if kind == 'c' then return { 4, notALock } end
       if kind ~= 'r' then remove(owner) tidy() end
       return 0
     end
-    local function claimFrom(first)
-      return claim(ARGV[first], tonumber(ARGV[first + 1]), tonumber(ARGV[first + 2]),
-        tonumber(ARGV[first + 3]), ARGV[first + 4] == '1')
-    end
     local answer
-    if kind == 'c' then answer = claimFrom(cursor + 1)
+    if kind == 'c' then answer = claimAs(operation)
     elseif kind == 'r' then answer = renew(owner)
-    else answer = drop(owner, kind == 'a' and function() return claimFrom(cursor + 2) end) end
+    else answer = drop(owner, again and function() return claimAs(again) end) end
     tidy()
     return answer
   end
 end
 
+local isQuiet = call('EXISTS', unpack(KEYS, operations + 2, 2 * operations + 1)) == 0
+
+local function claimFree(lock, operation)
+  local units, all, ttl, wait, owner = readClaim(operation)
+  if units ~= all then return nil end
+  local epoch = mint()
+  local value = owner .. ' ' .. text(epoch) .. ' ' .. all .. ' ' .. ttl .. ' ' .. channel
+  if call('SET', lock, value, 'NX', 'PX', ttl) then return epoch end
+  -- Nobody has this one: it is the next.
+  lastEpoch = epoch - 1
+  return nil
+end
+
+local function endOrExtend(lock, kind, owner)
+  local value = redis.pcall('GET', lock)
+  if type(value) ~= 'string' or string.sub(value, 1, #owner + 1) ~= owner .. ' ' then return 0 end
+  local ttl = string.match(value, '^%d+ %d+ (%d+) leasehold:%S+$', #owner + 2)
+  if not ttl then return 0 end
+  if kind == 'd' then call('DEL', lock) else call('PEXPIRE', lock, ttl) end
+  return 1
+end
+
 local run
 local answers = {}
 local renewed = false
-local cursor = 2
+local cursor = 1
 for index = 1, operations do
-  local at = 3 * index - 1
-  local lock, members = KEYS[at], KEYS[at + 1]
-  local kind, owner = ARGV[cursor], ARGV[cursor + 1]
-  local answer
+  cursor = cursor + 1
+  local operation, again = ARGV[cursor], nil
+  local kind, owner, answer = string.sub(operation, 1, 1), nil, nil
+  local isAlone = isQuiet or call('EXISTS', KEYS[index + 1 + operations]) == 0
   if kind == 'c' then
-    local all, ttl = ARGV[cursor + 3], ARGV[cursor + 4]
-    if ARGV[cursor + 2] == all and call('EXISTS', lock, members) == 0 then
-      answer = mint()
-      local value = table.concat({ owner, text(answer), all, ttl, channel }, ' ')
-      call('SET', lock, value, 'PX', ttl)
-    end
-  elseif kind == 'd' and call('EXISTS', members) == 0 then
-    local value = redis.pcall('GET', lock)
-    if type(value) == 'string' and string.sub(value, 1, #owner + 1) == owner .. ' ' then
-      call('DEL', lock)
-      answer = 1
-    else
-      answer = 0
+    answer = isAlone and claimFree(KEYS[index + 1], operation)
+  else
+    owner = string.sub(operation, 2)
+    if kind == 'a' then
+      cursor = cursor + 1
+      again = ARGV[cursor]
+    elseif isAlone then
+      answer = endOrExtend(KEYS[index + 1], kind, owner)
     end
   end
   if not answer then
+    isQuiet = false
     run = run or library()
-    answer = run(at, kind, owner, cursor)
+    answer = run(index, kind, owner, operation, again)
   end
   answers[index] = answer
   renewed = renewed or kind == 'r'
-  cursor = cursor + (kind == 'c' and 6 or kind == 'a' and 7 or 2)
 end
 -- A lease that is held for longer than a day must not outlive the memory of its epoch.
 if renewed then call('PEXPIRE', KEYS[1], EPOCH_MEMORY_MS) end
