@@ -6,8 +6,10 @@ import { conformanceCases, hookNames } from 'leasehold/testing';
 import { describe, expect, test } from 'vitest';
 import { fixtures as serverless } from './fixtures/index.ts';
 import { redisFixtures } from './fixtures/redis.ts';
+import { redlockFixtures } from './fixtures/redlock.ts';
 
-const fixtures = [...serverless, ...redisFixtures.map(({ fixture }) => fixture)];
+const onServers = [...redisFixtures, ...redlockFixtures].map(({ fixture }) => fixture);
+const fixtures = [...serverless, ...onServers];
 
 /** A store may have several fixtures: the part before the comma names its folder. */
 function folderOf(name: string): string {

@@ -1,0 +1,19 @@
+import type { Guarantees } from '../core/store.ts';
+
+/** What a store on independent masters promises. */
+export const GUARANTEES: Guarantees = {
+  scope: 'network',
+  handOver: 'signalled',
+  order: 'none',
+  capacities: 'exclusive',
+  survives: [
+    'holders and waiters that are killed, stopped or cut off: their leases end by the ttl',
+    'replies and messages that are lost, late or doubled',
+    'any minority of the nodes: killed, hung, cut off, restarted without their data, or with clocks that jump',
+  ],
+  doesNotSurvive: [
+    'a majority of the nodes that is away: nothing is granted or extended until it is back',
+    'a majority of the nodes whose clocks are set forward within one ttl: two may hold the key until the older lease ends; the fence refuses the older one’s writes',
+    'a majority of the nodes that loses its data within one ttl: tokens then increase as the clocks of the clients do',
+  ],
+};

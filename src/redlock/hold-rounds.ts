@@ -1,0 +1,172 @@
+/**
+ * One attempt to renew a lease on all nodes, and one to drop it.
+ */
+import { validityMs } from '../core/clock.ts';
+import type { RenewOutcome } from '../core/store.ts';
+import type { KeyNames } from '../redis/layout.ts';
+import { NoQuorumError } from './errors.ts';
+import type { Asker, RedlockNode } from './node.ts';
+
+/** A claim that a majority of the nodes has granted. */
+export interface Held {
+  readonly owner: string;
+  readonly names: KeyNames;
+  readonly slot: number;
+  readonly epoch: number;
+  readonly capacity: number;
+  readonly ttlMs: number;
+}
+
+interface RoundParts {
+  readonly nodes: readonly RedlockNode[];
+  readonly quorum: number;
+  readonly timeoutMs: number;
+}
+
+const UNHEARD: Asker = { onAnswer() {}, onFailure() {} };
+
+/** Counts who has said yes, no, and nothing. */
+abstract class Round<Outcome> implements Asker {
+  readonly result: Promise<Outcome>;
+  protected readonly parts: RoundParts;
+  protected readonly yes: RedlockNode[] = [];
+  protected readonly no: RedlockNode[] = [];
+  protected readonly failures: unknown[] = [];
+  protected readonly startedMs: number = performance.now();
+  protected isOver = false;
+  #resolve: (outcome: Outcome) => void = () => {};
+  #reject: (cause: unknown) => void = () => {};
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(parts: RoundParts) {
+    this.parts = parts;
+    this.result = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.#timer = setTimeout(() => {
+      if (!this.isOver) this.atEnd();
+    }, parts.timeoutMs);
+    this.#timer.unref();
+  }
+
+  onAnswer(node: RedlockNode, answer: unknown): void {
+    if (this.isYes(answer)) this.yes.push(node);
+    else this.no.push(node);
+    this.#look(node);
+  }
+
+  onFailure(node: RedlockNode, cause: unknown): void {
+    this.failures.push(cause);
+    this.#look(node);
+  }
+
+  protected abstract isYes(answer: unknown): boolean;
+  /** Settles as soon as the outcome is decided. */
+  protected abstract decide(): void;
+  /** Settles in any case: no more answers will count. */
+  protected abstract atEnd(): void;
+  /** An answer that came after the decision. */
+  protected late(_node: RedlockNode): void {}
+
+  protected settle(outcome: Outcome): void {
+    this.isOver = true;
+    clearTimeout(this.#timer);
+    this.#resolve(outcome);
+  }
+
+  protected fail(what: string): void {
+    this.isOver = true;
+    clearTimeout(this.#timer);
+    this.#reject(this.noQuorum(what));
+  }
+
+  protected noQuorum(what: string): NoQuorumError {
+    return new NoQuorumError(what, this.answered, this.parts.nodes.length, this.failures);
+  }
+
+  protected get answered(): number {
+    return this.yes.length + this.no.length;
+  }
+
+  #look(node: RedlockNode): void {
+    if (this.isOver) {
+      this.late(node);
+      return;
+    }
+    this.decide();
+    if (this.isOver) return;
+    if (this.answered + this.failures.length === this.parts.nodes.length) this.atEnd();
+  }
+}
+
+/** Held when a majority still had it: a node that has lost it does not count, whatever it would accept. */
+export class RenewRound extends Round<RenewOutcome> {
+  readonly #held: Held;
+  #wanted = false;
+  #isHeld = false;
+
+  constructor(parts: RoundParts, held: Held) {
+    super(parts);
+    this.#held = held;
+    const args = ['r', held.owner, String(held.epoch), String(held.ttlMs)];
+    for (const node of parts.nodes) node.ask(held.names, args, this);
+  }
+
+  protected override isYes(answer: unknown): boolean {
+    this.#wanted ||= answer === 2;
+    return Number(answer) > 0;
+  }
+
+  protected override decide(): void {
+    const { nodes, quorum } = this.parts;
+    if (this.yes.length >= quorum) {
+      this.#isHeld = true;
+      this.settle({ is: 'held', wanted: this.#wanted });
+      for (const node of this.no) this.#fill(node);
+    } else if (nodes.length - this.no.length < quorum) {
+      this.settle({ is: 'lost' });
+    }
+  }
+
+  protected override atEnd(): void {
+    this.settle({ is: 'unknown', cause: this.noQuorum('a renewal') });
+  }
+
+  protected override late(node: RedlockNode): void {
+    if (this.#isHeld && this.no.includes(node)) this.#fill(node);
+  }
+
+  /** The lease has just been confirmed: while that lasts, a node where the lock is free may have it too. */
+  #fill(node: RedlockNode): void {
+    const { owner, names, slot, epoch, capacity, ttlMs } = this.#held;
+    if (performance.now() - this.startedMs >= validityMs(ttlMs)) return;
+    const args = ['f', owner, String(epoch), String(slot), String(capacity), String(ttlMs)];
+    node.ask(names, args, UNHEARD);
+  }
+}
+
+/** The claim is gone as soon as a majority says so; whether it was held may take longer to say. */
+export class DropRound extends Round<boolean> {
+  readonly #isHeld: boolean;
+
+  /** `isHeld`: a majority is expected to have it. Otherwise every node is waited for. */
+  constructor(parts: RoundParts, isHeld: boolean) {
+    super(parts);
+    this.#isHeld = isHeld;
+  }
+
+  protected override isYes(answer: unknown): boolean {
+    return Array.isArray(answer) || Number(answer) === 1;
+  }
+
+  protected override decide(): void {
+    if (this.#isHeld && this.yes.length >= this.parts.quorum) this.settle(true);
+  }
+
+  protected override atEnd(): void {
+    const { quorum } = this.parts;
+    if (this.answered >= quorum) this.settle(this.yes.length >= quorum);
+    else this.fail('a drop');
+  }
+}

@@ -1,0 +1,245 @@
+/**
+ * One of the masters: its client, its ear, and the operations that travel to it together.
+ */
+import type { RedisClient } from '../redis/clients/client.ts';
+import type { KeyNames, Layout } from '../redis/layout.ts';
+import { Listener } from '../redis/listener.ts';
+import { explain, MisconfiguredError, probe, warnOfEviction } from '../redis/setup.ts';
+import { within } from '../redis/within.ts';
+import type { Settings } from './options.ts';
+import { INQUIRE } from './scripts/inquire.ts';
+import { READMIT } from './scripts/readmit.ts';
+import { STEP } from './scripts/step.ts';
+
+/** The marker of a node, and its highest epochs: see scripts/marker.ts and scripts/step.ts. */
+const MARKER = 'leasehold:redlock';
+const EPOCHS = 'leasehold:redlock:epochs';
+/** So few that the client prepares one run while the server executes another. */
+const MAX_OPERATIONS = 32;
+/** Operations that a node has not answered yet. With more it is not asked: it would not answer in time. */
+const MAX_UNANSWERED = 500_000;
+/** A node that could not be prepared is tried again after this time, in milliseconds. */
+const PREPARE_AGAIN_MS = 250;
+
+/** Whoever asks: each node answers once, or fails once. Neither may throw. */
+export interface Asker {
+  onAnswer(node: RedlockNode, answer: unknown): void;
+  onFailure(node: RedlockNode, cause: unknown): void;
+}
+
+/** What a node says of itself. */
+export interface Standing {
+  readonly state: 'votes' | 'new' | 'back';
+  readonly runId: string;
+  readonly abstainsMs: number;
+  readonly longestTtlMs: number;
+  readonly highestEpoch: number;
+}
+
+export interface NodeEvents {
+  message(node: RedlockNode, text: string): void;
+  reset(): void;
+  /** It was prepared, or that failed. */
+  prepared(): void;
+}
+
+interface Batch {
+  readonly keys: string[];
+  readonly args: string[];
+  readonly askers: Asker[];
+}
+
+export class RedlockNode {
+  /** For messages to people: addresses may hold secrets. */
+  readonly name: string;
+  readonly #client: RedisClient;
+  readonly #layout: Layout;
+  readonly #settings: Settings;
+  readonly #events: NodeEvents;
+  readonly #listener: Listener;
+  #batch: Batch | null = null;
+  #unanswered = 0;
+  #preparing: Promise<void> | null = null;
+  #preparedAtMs = -Infinity;
+  #isReady = false;
+  #isClosed = false;
+  /** Why it cannot be used at the moment, or until somebody changes something. */
+  #failure: unknown;
+  /** The process that answered when the node was prepared. */
+  runId: string | null = null;
+
+  constructor(parts: {
+    readonly index: number;
+    readonly client: RedisClient;
+    readonly layout: Layout;
+    readonly settings: Settings;
+    readonly events: NodeEvents;
+  }) {
+    this.name = `node ${parts.index + 1}`;
+    this.#client = parts.client;
+    this.#layout = parts.layout;
+    this.#settings = parts.settings;
+    this.#events = parts.events;
+    this.#listener = new Listener({
+      client: parts.client,
+      channelOf: (slot) => parts.layout.channelOf(slot),
+      events: {
+        message: (text) => parts.events.message(this, text),
+        reset: () => parts.events.reset(),
+      },
+      timeoutMs: parts.settings.requestTimeoutMs,
+    });
+  }
+
+  get misconfigured(): MisconfiguredError | null {
+    return this.#failure instanceof MisconfiguredError ? this.#failure : null;
+  }
+
+  /** Connects, looks whether the server can carry locks, and listens. Never rejects. */
+  prepare(): Promise<void> {
+    this.#preparing ??= this.#prepare().finally(() => {
+      this.#preparing = null;
+      this.#preparedAtMs = performance.now();
+    });
+    return this.#preparing;
+  }
+
+  /** Sends an operation with all the others of this turn of the event loop. */
+  ask(names: KeyNames, args: readonly string[], asker: Asker): void {
+    if (!this.#isReady || this.#unanswered >= MAX_UNANSWERED) {
+      this.#refuse(asker);
+      return;
+    }
+    const batch = this.#batch ?? this.#begin();
+    batch.keys.push(names.lock, names.members, names.order);
+    for (const arg of args) batch.args.push(arg);
+    batch.askers.push(asker);
+    if (batch.askers.length === MAX_OPERATIONS) this.#flush(batch);
+  }
+
+  /** The server says that nobody listens, although this store should. */
+  distrustListener(): void {
+    this.#listener.distrust(0);
+  }
+
+  async inquire(): Promise<Standing> {
+    const run = this.#client.evaluate(INQUIRE, [MARKER, EPOCHS], this.#standingArgs());
+    const answer = (await this.#within(run)) as [Standing['state'], ...string[]];
+    const [state, runId, abstainsMs, longestTtlMs, highestEpoch] = answer;
+    return {
+      state,
+      runId: String(runId),
+      abstainsMs: Number(abstainsMs),
+      longestTtlMs: Number(longestTtlMs),
+      highestEpoch: Number(highestEpoch),
+    };
+  }
+
+  /** True when the node votes now. */
+  async readmit(about: Standing, isFirst: boolean): Promise<boolean> {
+    const { runId, highestEpoch, longestTtlMs } = about;
+    const facts = [runId, String(highestEpoch), String(longestTtlMs), isFirst ? '1' : '0'];
+    const run = this.#client.evaluate(READMIT, [MARKER], [...this.#standingArgs(), ...facts]);
+    return Number(await this.#within(run)) === 1;
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#isReady = false;
+    this.#listener.close();
+    await this.#client.close();
+  }
+
+  async #prepare(): Promise<void> {
+    const { requestTimeoutMs } = this.#settings;
+    try {
+      await within(this.#client.connect(), requestTimeoutMs, 'a new connection');
+      const info = String(await this.#info());
+      if (/^redis_mode:cluster/m.test(info)) throw notAMaster(this.name);
+      this.runId = /^run_id:(\w+)/m.exec(info)?.[1] ?? null;
+      const nonce = crypto.randomUUID();
+      await probe(this.#client, this.#layout, nonce, requestTimeoutMs);
+      try {
+        await this.#listener.listen(0);
+      } catch (cause) {
+        throw explain(cause, 'SUBSCRIBE (+subscribe)');
+      }
+      if (this.#isClosed) return;
+      this.#failure = undefined;
+      this.#isReady = true;
+      void warnOfEviction(this.#client, requestTimeoutMs);
+    } catch (cause) {
+      this.#failure = cause;
+    }
+    if (!this.#isClosed) this.#events.prepared();
+  }
+
+  async #info(): Promise<unknown> {
+    try {
+      return await this.#within(this.#client.command(['INFO', 'server']));
+    } catch (cause) {
+      throw explain(cause, 'INFO (+info)');
+    }
+  }
+
+  #refuse(asker: Asker): void {
+    const cause = this.#isReady
+      ? new Error('it has not answered for long')
+      : (this.#failure ?? new Error('it is not connected yet'));
+    if (!this.#isReady && performance.now() - this.#preparedAtMs > PREPARE_AGAIN_MS) {
+      void this.prepare();
+    }
+    // Not now: whoever asks is not ready for answers before it has asked everybody.
+    queueMicrotask(() => asker.onFailure(this, cause));
+  }
+
+  #begin(): Batch {
+    const batch: Batch = {
+      keys: [MARKER, EPOCHS],
+      args: [this.#layout.channelOf(0), ...this.#standingArgs()],
+      askers: [],
+    };
+    this.#batch = batch;
+    // After everything that is ready to run now, promises included.
+    process.nextTick(() => this.#flush(batch));
+    return batch;
+  }
+
+  #flush(batch: Batch): void {
+    // It was full before its time came.
+    if (this.#batch !== batch) return;
+    this.#batch = null;
+    void this.#run(batch);
+  }
+
+  async #run({ keys, args, askers }: Batch): Promise<void> {
+    this.#unanswered += askers.length;
+    try {
+      const answers = await this.#client.evaluate(STEP, keys, args);
+      if (!Array.isArray(answers) || answers.length !== askers.length) {
+        throw new Error('it answered a script with something else: is there a proxy in between?');
+      }
+      for (const [index, asker] of askers.entries()) asker.onAnswer(this, answers[index]);
+    } catch (cause) {
+      for (const asker of askers) asker.onFailure(this, cause);
+    } finally {
+      this.#unanswered -= askers.length;
+    }
+  }
+
+  #standingArgs(): [string, string] {
+    const { durable, maxTtlMs } = this.#settings;
+    return [durable ? '1' : '0', String(maxTtlMs)];
+  }
+
+  #within<T>(promise: Promise<T>): Promise<T> {
+    return within(promise, this.#settings.requestTimeoutMs, 'a question about itself');
+  }
+}
+
+function notAMaster(name: string): MisconfiguredError {
+  return new MisconfiguredError(
+    `${name} is part of a Redis Cluster, whose nodes are not independent; ` +
+      'give redlock() masters that know nothing of each other, or the cluster to redis()',
+  );
+}

@@ -1,0 +1,297 @@
+/**
+ * The lease store on independent masters: the Redlock algorithm, with epochs that a majority has accepted.
+ *
+ * Each node decides for itself, in scripts; here, their votes become one outcome. See the proof in docs/stores.
+ */
+import type {
+  Claim,
+  ClaimId,
+  ClaimOutcome,
+  DropOutcome,
+  Guarantees,
+  LeaseStore,
+  RenewOutcome,
+  StoreEvent,
+} from '../core/store.ts';
+import type { RedisClient } from '../redis/clients/client.ts';
+import { Layout } from '../redis/layout.ts';
+import { MisconfiguredError } from '../redis/setup.ts';
+import { slotOf } from '../redis/slots.ts';
+import { ClaimRound, claimArgs, type Lost, type RoundResult } from './claim-round.ts';
+import { GUARANTEES } from './guarantees.ts';
+import { DropRound, type Held, RenewRound } from './hold-rounds.ts';
+import { RedlockNode } from './node.ts';
+import type { Settings } from './options.ts';
+import { answerTo } from './outcome.ts';
+import { Proposals } from './proposals.ts';
+import { Recovery } from './recovery.ts';
+import { Signals } from './signals.ts';
+
+/** A claim proposes anew when its epoch was too low, so often; then it counts as not answered. */
+const MAX_PROPOSALS = 4;
+/** A claim waits for a node for this share of its ttl, and for no less than the floor, in milliseconds. */
+const CLAIM_TIMEOUT_SHARE = 1 / 3;
+const CLAIM_TIMEOUT_FLOOR_MS = 100;
+
+type OnEvent = (event: StoreEvent) => void;
+type Connect = () => Promise<RedisClient>;
+
+/** What exists while the store is open. */
+interface Session {
+  readonly nodes: readonly RedlockNode[];
+  readonly recovery: Recovery;
+  readonly signals: Signals;
+}
+
+export class RedlockStore implements LeaseStore {
+  readonly name: string = 'redlock';
+  readonly guarantees: Guarantees = GUARANTEES;
+  readonly #connect: readonly Connect[];
+  readonly #settings: Settings;
+  readonly #layout: Layout;
+  readonly #quorum: number;
+  readonly #proposals = new Proposals();
+  /** What this process holds, by owner value. */
+  readonly #held = new Map<string, Held>();
+  #on: OnEvent = () => {};
+  #session: Session | null = null;
+  /** What a person must mend before a claim can be granted. */
+  #misconfigured: MisconfiguredError | null = null;
+
+  constructor(connect: readonly Connect[], settings: Settings) {
+    this.#connect = connect;
+    this.#settings = settings;
+    this.#quorum = Math.floor(connect.length / 2) + 1;
+    const nonce = crypto.randomUUID();
+    this.#layout = new Layout({ prefix: settings.prefix, isCluster: false, nonce });
+  }
+
+  async open(on: OnEvent): Promise<void> {
+    if (this.#session !== null) throw new Error('the redlock store is open already');
+    this.#on = on;
+    const session = this.#begin(await Promise.all(this.#connect.map((connect) => connect())));
+    await Promise.all(session.nodes.map((node) => node.prepare()));
+    if (this.#misconfigured === null) await session.recovery.start();
+    this.#session = session;
+  }
+
+  async claim(claim: Claim): Promise<ClaimOutcome> {
+    const session = this.#opened();
+    const refused = await this.#refusal(session, claim);
+    if (refused !== null) return refused;
+    const held = this.#held.get(claim.owner);
+    if (held !== undefined) {
+      const outcome = await this.#renewOne(session, held);
+      if (outcome.is === 'unknown') throw outcome.cause;
+      if (outcome.is === 'held') return granted(claim, held, outcome.wanted);
+    }
+    return this.#propose(session, claim);
+  }
+
+  renew(claims: readonly Claim[]): Promise<readonly RenewOutcome[]> {
+    const session = this.#opened();
+    const outcomes = claims.map(async ({ owner }): Promise<RenewOutcome> => {
+      const held = this.#held.get(owner);
+      return held === undefined ? { is: 'lost' } : this.#renewOne(session, held);
+    });
+    return Promise.all(outcomes);
+  }
+
+  async drop({ key, owner }: ClaimId, again?: Claim): Promise<DropOutcome> {
+    const session = this.#opened();
+    const isHeld = this.#held.delete(owner);
+    const round = new DropRound(this.#round(session), isHeld);
+    if (again === undefined) {
+      const names = this.#layout.namesOf(key, 0);
+      for (const node of session.nodes) node.ask(names, ['d', owner], round);
+      return { held: await round.result, next: null };
+    }
+    const refused = await this.#refusal(session, again);
+    if (refused !== null) return { held: (await this.drop({ key, owner })).held, next: refused };
+    return this.#swap(session, owner, again, round);
+  }
+
+  async close(): Promise<void> {
+    const session = this.#session;
+    this.#session = null;
+    if (session === null) return;
+    session.signals.close();
+    await Promise.all(session.nodes.map((node) => node.close()));
+  }
+
+  #begin(clients: readonly RedisClient[]): Session {
+    const quorum = this.#quorum;
+    const signals = new Signals(quorum, (key) => this.#on({ is: 'available', key }));
+    const events = {
+      message: (_node: RedlockNode, text: string): void => this.#onMessage(text, signals),
+      reset: (): void => this.#on({ is: 'reset' }),
+      prepared: (): void => {
+        this.#misconfigured = whatIsWrong(nodes);
+      },
+    };
+    const [layout, settings] = [this.#layout, this.#settings];
+    const nodes = clients.map(
+      (client, index) => new RedlockNode({ index, client, layout, settings, events }),
+    );
+    const recovery = new Recovery(nodes, quorum, settings.durable);
+    return { nodes, recovery, signals };
+  }
+
+  /** What a person must mend before a claim can be granted; looked at again with each claim. */
+  async #refusal(session: Session, claim: Claim): Promise<ClaimOutcome | null> {
+    const { units, capacity, ttlMs } = claim;
+    const { maxTtlMs } = this.#settings;
+    let detail: string | undefined;
+    if (units !== capacity) {
+      detail =
+        'Redlock does exclusive locks only: permits and readers that are counted on each node for itself ' +
+        'can add up to more than the limit; take the redis store for them';
+    } else if (ttlMs > maxTtlMs) {
+      detail = `a ttl of ${ttlMs} ms is longer than maxTtlMs, ${maxTtlMs} ms: shorten it, or raise maxTtlMs for all`;
+    } else if (this.#misconfigured !== null) {
+      await Promise.all(session.nodes.map((node) => node.prepare()));
+      detail = (this.#misconfigured as Error | null)?.message;
+    }
+    return detail === undefined ? null : { is: 'refused', reason: 'unsupported', detail };
+  }
+
+  /** Claims with a new epoch, and with a higher one while that is all that is missing. */
+  async #propose(session: Session, claim: Claim): Promise<ClaimOutcome> {
+    const slot = this.#slotOf(claim.key);
+    const names = this.#layout.namesOf(claim.key, 0);
+    let result: RoundResult | undefined;
+    for (let count = 0; count < MAX_PROPOSALS; count += 1) {
+      const epoch = this.#proposals.next();
+      const round = this.#claimRound(session, claim, epoch);
+      const args = ['c', ...claimArgs(claim, epoch, slot)];
+      for (const node of session.nodes) node.ask(names, args, round);
+      result = await round.result;
+      if (result.is === 'won') return this.#won(claim, epoch, result.wanted);
+      if (!this.#isOnlyTooLow(result)) break;
+    }
+    return answerTo(claim, result as Lost, this.#quorum);
+  }
+
+  async #swap(
+    session: Session,
+    owner: string,
+    again: Claim,
+    drop: DropRound,
+  ): Promise<DropOutcome> {
+    const epoch = this.#proposals.next();
+    const claim = this.#claimRound(session, again, epoch);
+    const args = ['a', owner, ...claimArgs(again, epoch, this.#slotOf(again.key))];
+    const names = this.#layout.namesOf(again.key, 0);
+    const asker = {
+      onAnswer(node: RedlockNode, answer: unknown): void {
+        if (Array.isArray(answer)) claim.onAnswer(node, answer[1]);
+        else claim.onVote(node, { is: 'absent' });
+        drop.onAnswer(node, answer);
+      },
+      onFailure(node: RedlockNode, cause: unknown): void {
+        claim.onFailure(node, cause);
+        drop.onFailure(node, cause);
+      },
+    };
+    for (const node of session.nodes) node.ask(names, args, asker);
+    const [dropped, claimed] = await Promise.allSettled([drop.result, claim.result]);
+    const result = claimed.status === 'fulfilled' ? claimed.value : undefined;
+    if (result?.is === 'won') {
+      return { held: true, next: this.#won(again, epoch, result.wanted) };
+    }
+    if (dropped.status === 'rejected') throw dropped.reason;
+    if (!dropped.value) {
+      // A minority had it still, and may have queued the other.
+      for (const node of session.nodes) node.ask(names, ['d', again.owner], UNHEARD);
+      return { held: false, next: null };
+    }
+    const lost = result as Lost;
+    const next = this.#isOnlyTooLow(lost)
+      ? await this.#propose(session, again)
+      : answerTo(again, lost, this.#quorum);
+    return { held: true, next };
+  }
+
+  #claimRound(session: Session, claim: Claim, epoch: number): ClaimRound {
+    const timeoutMs = Math.max(CLAIM_TIMEOUT_FLOOR_MS, claim.ttlMs * CLAIM_TIMEOUT_SHARE);
+    return new ClaimRound({
+      nodes: session.nodes,
+      quorum: this.#quorum,
+      names: this.#layout.namesOf(claim.key, 0),
+      claim,
+      epoch,
+      timeoutMs: Math.min(timeoutMs, this.#settings.requestTimeoutMs),
+      onAbstention: () => void session.recovery.start(),
+    });
+  }
+
+  #won(claim: Claim, epoch: number, wanted: boolean): ClaimOutcome {
+    const { key, owner, capacity, ttlMs } = claim;
+    const names = this.#layout.namesOf(key, 0);
+    const held: Held = { owner, names, slot: this.#slotOf(key), epoch, capacity, ttlMs };
+    this.#held.set(owner, held);
+    return granted(claim, held, wanted);
+  }
+
+  /** Whether the lock is free on a majority, but for the epoch. Learns from it in any case. */
+  #isOnlyTooLow({ votes }: Lost): boolean {
+    let low = 0;
+    let others = 0;
+    for (const vote of votes) {
+      if (vote.is === 'low') low += 1;
+      if (vote.is === 'accepted') others += 1;
+      if (vote.is === 'low' || vote.is === 'busy') this.#proposals.learn(vote.epoch);
+    }
+    return low > 0 && low + others >= this.#quorum;
+  }
+
+  async #renewOne(session: Session, held: Held): Promise<RenewOutcome> {
+    const outcome = await new RenewRound(this.#round(session), held).result;
+    if (outcome.is === 'lost' && this.#held.get(held.owner) === held) {
+      this.#held.delete(held.owner);
+    }
+    return outcome;
+  }
+
+  #round({ nodes }: Session): { nodes: readonly RedlockNode[]; quorum: number; timeoutMs: number } {
+    return { nodes, quorum: this.#quorum, timeoutMs: this.#settings.requestTimeoutMs };
+  }
+
+  #slotOf(key: string): number {
+    return slotOf(this.#settings.prefix + key);
+  }
+
+  #onMessage(text: string, signals: Signals): void {
+    const [is, lock, epoch] = JSON.parse(text) as [string, string, string];
+    const key = this.#layout.keyOf(lock);
+    if (is === 'available') signals.note(key, Number(epoch));
+    else if (is === 'wanted') this.#on({ is, key });
+  }
+
+  #opened(): Session {
+    if (this.#session === null) throw new Error('the redlock store is not open');
+    return this.#session;
+  }
+}
+
+const UNHEARD = { onAnswer(): void {}, onFailure(): void {} };
+
+function granted(claim: Claim, { epoch, ttlMs }: Held, wanted: boolean): ClaimOutcome {
+  return { is: 'granted', claim, epoch: BigInt(epoch), ttlMs, wanted };
+}
+
+/** Looked at whenever a node was prepared, or that failed. */
+function whatIsWrong(nodes: readonly RedlockNode[]): MisconfiguredError | null {
+  const names = new Map<string, string>();
+  for (const { misconfigured, name, runId } of nodes) {
+    if (misconfigured !== null) return misconfigured;
+    if (runId === null) continue;
+    const twin = names.get(runId);
+    if (twin !== undefined) {
+      const message = `${twin} and ${name} are the same server; give redlock() each server once`;
+      return new MisconfiguredError(message);
+    }
+    names.set(runId, name);
+  }
+  return null;
+}
