@@ -163,7 +163,7 @@ export interface StateStore {
 /** What an outbox holds, and how old it is. */
 export interface OutboxDepth {
   readonly entries: number;
-  /** Since the oldest of them was put, in milliseconds; 0 when there is none. */
+  /** Since the oldest of them was put for the first time, in milliseconds; 0 when there is none. */
   readonly oldestAgeMs: number;
 }
 
@@ -184,7 +184,7 @@ export interface Outbox extends DeliveryOrigin {
     most: number,
     leaseMs: number,
   ): Promise<{ deliveries: readonly Delivery[]; nextDueMs: number | null }>;
-  /** Claimed entries, replaced by these copies of them, that are due after the delay. */
+  /** Claimed entries, replaced one for one by these copies of them, that are due after the delay. They keep their age. */
   putBack(
     deliveries: readonly Delivery[],
     envelopes: readonly Envelope[],

@@ -1,12 +1,13 @@
 /**
  * `leasehold/redis`: leases on a Redis server, on a master with replicas behind Sentinel, or on a Redis Cluster.
  */
-import type { StateStore } from '../consumer/contracts.ts';
+import type { Outbox, StateStore } from '../consumer/contracts.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
 import type { LeaseStore } from '../core/store.ts';
 import type { RedisClient } from './clients/client.ts';
 import { type AnyRedisClient, adapt, checkUrl, clientFor } from './clients/connect.ts';
 import { type RedisOptions, readOptions } from './options.ts';
+import { RedisOutbox, type RedisOutboxOptions, readOutboxOptions } from './outbox.ts';
 import type { ReplicaSettings } from './replicas.ts';
 import { RedisState, type RedisStateOptions, readStateOptions } from './state.ts';
 import { RedisStore } from './store.ts';
@@ -21,6 +22,7 @@ export {
   fenced,
 } from './fence.ts';
 export type { RedisOptions } from './options.ts';
+export type { RedisOutboxOptions } from './outbox.ts';
 export type { RedisStateOptions } from './state.ts';
 
 /**
@@ -46,6 +48,18 @@ export function redisState(
 ): StateStore {
   const settings = readStateOptions(options);
   return new RedisState(connector(from, settings), settings);
+}
+
+/**
+ * An outbox for `consume()`: messages that did not get their lock in time, until they are due again. The client is as for
+ * `redis()`.
+ */
+export function redisOutbox(
+  from: string | AnyRedisClient,
+  options: RedisOutboxOptions = {},
+): Outbox {
+  const settings = readOutboxOptions(options);
+  return new RedisOutbox(connector(from, settings), settings);
 }
 
 /** Checks what was given at once, and connects when the store opens. */

@@ -46,6 +46,14 @@ export class Layout {
     return [state, `leasehold:d:${rest}`, ...generations];
   }
 
+  /** The keys of an outbox: see scripts/outbox.ts. */
+  outboxNamesOf(name: string): string[] {
+    const slot = this.isCluster ? slotOf(name) : 0;
+    return ['entries', 'due', 'changed'].map(
+      (part) => `leasehold:outbox:${this.#tag(slot)}${name}:${part}`,
+    );
+  }
+
   /** Where the last epoch of every lock of a slot is remembered. */
   epochKeyOf(slot: number): string {
     return `leasehold:epoch${this.#tag(slot)}`;
