@@ -64,7 +64,9 @@ export type DeadLetterReason =
   | 'no-time'
   | 'too-old'
   | 'busy'
-  | 'failed';
+  | 'failed'
+  /** Its mark says that it was dead-lettered. This copy may be all that is left of it, after a crash in between. */
+  | 'dead-before';
 
 export interface DeadLetterNote {
   readonly reason: DeadLetterReason;

@@ -1,9 +1,19 @@
 /**
- * `leasehold/memory`: leases for the tasks of one process, with nothing to install and no I/O.
+ * `leasehold/memory`: leases for the tasks of one process, with nothing to install and no I/O; and for the consumer a
+ * queue, states and an outbox of the same kind.
  */
 import type { LeaseStore } from '../core/store.ts';
 import { MemorySpace, MemoryStore } from './store.ts';
 
+export { type MemoryOutboxOptions, memoryOutbox } from './outbox.ts';
+export {
+  MemoryQueue,
+  type MemoryQueueOptions,
+  type MemorySourceOptions,
+  memorySource,
+  type PublishOptions,
+} from './source.ts';
+export { type MemoryStateOptions, memoryState } from './state.ts';
 export { type MemoryKeyReport, MemorySpace, type MemorySpaceOptions } from './store.ts';
 
 /**

@@ -56,6 +56,7 @@ export function handle(error: unknown): string {
     const code:
       | 'ACQUIRE_TIMEOUT'
       | 'LEASE_LOST'
+      | 'STALE_TOKEN'
       | 'STORE_UNAVAILABLE'
       | 'CLAIM_REFUSED'
       | 'INVALID_ARGUMENT'

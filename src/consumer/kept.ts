@@ -1,0 +1,68 @@
+/**
+ * States that are kept in memory with the grant under which they were read or written.
+ *
+ * The epoch of a token is new for each grant of the store, so that an equal epoch says: the lock was held all the time,
+ * by this process. Two generations bound the memory without a look at each entry: what was not used for a whole turn is
+ * forgotten, as its lock has been given back by then.
+ */
+import type { Clock, Timer } from '../core/clock.ts';
+
+export interface Base {
+  readonly epoch: bigint;
+  readonly version: number;
+  /** As it is stored; `null` when there is none yet. */
+  readonly text: string | null;
+  /** What the text means; `undefined` when it has to be decoded, as after a reducer had it in its hands. */
+  readonly state: unknown;
+}
+
+/** Entries of one generation, at most. */
+const MAX_ENTRIES = 100_000;
+
+export class KeptStates {
+  readonly #clock: Clock;
+  readonly #turnMs: number;
+  #young = new Map<string, Base>();
+  #old = new Map<string, Base>();
+  #timer: Timer;
+
+  constructor(clock: Clock, turnMs: number) {
+    this.#clock = clock;
+    this.#turnMs = turnMs;
+  }
+
+  /** Takes it out: only a commit that is known to have been made puts one in again. */
+  take(key: string, epoch: bigint): Base | null {
+    const base = this.#young.get(key) ?? this.#old.get(key);
+    if (!base) return null;
+    this.#young.delete(key);
+    this.#old.delete(key);
+    return base.epoch === epoch ? base : null;
+  }
+
+  put(key: string, base: Base): void {
+    if (this.#young.size >= MAX_ENTRIES) this.#turn();
+    this.#young.set(key, base);
+    this.#timer ??= this.#clock.setTimer(() => this.#tick(), this.#turnMs, false);
+  }
+
+  clear(): void {
+    this.#clock.clearTimer(this.#timer);
+    this.#timer = undefined;
+    this.#young.clear();
+    this.#old.clear();
+  }
+
+  #tick(): void {
+    this.#turn();
+    const isEmpty = this.#young.size + this.#old.size === 0;
+    this.#timer = isEmpty
+      ? undefined
+      : this.#clock.setTimer(() => this.#tick(), this.#turnMs, false);
+  }
+
+  #turn(): void {
+    this.#old = this.#young;
+    this.#young = new Map();
+  }
+}

@@ -1,0 +1,28 @@
+/**
+ * What is done with a batch while its key is locked. Whatever a work could not bring to an end, it gives back.
+ */
+import type { Lease } from '../core/lease.ts';
+import type { Setback } from './diagnostics.ts';
+import type { Item } from './message.ts';
+
+/** Messages that have to be worked on again, under a new lease. */
+export interface Unfinished {
+  readonly items: readonly Item[];
+  readonly setback: Setback;
+}
+
+export interface Work {
+  /** Every message is settled, or on its way to be, when it resolves with `null`. Never rejects. */
+  run(key: string, items: readonly Item[], lease: Lease): Promise<Unfinished | null>;
+  /** Forgets what it keeps in memory. */
+  close(): void;
+}
+
+export function isLost(lease: Lease): boolean {
+  return lease.state === 'lost';
+}
+
+/** Asynchronous handlers are waited for, and synchronous ones cost no turn of the queue. */
+export function isPromise<T>(value: T | Promise<T>): value is Promise<T> {
+  return typeof (value as Partial<Promise<T>> | null)?.then === 'function';
+}
