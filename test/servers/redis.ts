@@ -16,20 +16,32 @@ export class RedisServer {
   readonly port: number;
   readonly folder: string;
   readonly #args: readonly string[];
+  readonly #environment: Readonly<Record<string, string>>;
   #server: Server;
 
-  private constructor(port: number, folder: string, args: readonly string[]) {
+  private constructor(
+    port: number,
+    folder: string,
+    args: readonly string[],
+    environment: Readonly<Record<string, string>>,
+  ) {
     this.port = port;
     this.folder = folder;
     this.#args = args;
+    this.#environment = environment;
     this.#server = this.#spawn();
   }
 
   /** Starts a server that keeps its data, unless the arguments say otherwise. */
-  static async start(args: readonly string[] = [], alsoAbove = 0): Promise<RedisServer> {
+  static async start(
+    args: readonly string[] = [],
+    alsoAbove = 0,
+    environmentOf: (folder: string) => Readonly<Record<string, string>> = () => ({}),
+  ): Promise<RedisServer> {
     for (let attempt = 1; ; attempt += 1) {
       const folder = temporaryFolder();
-      const server = new RedisServer(await freePort(alsoAbove), folder, args);
+      const port = await freePort(alsoAbove);
+      const server = new RedisServer(port, folder, args, environmentOf(folder));
       try {
         await server.#ready();
         return server;
@@ -84,8 +96,13 @@ export class RedisServer {
     await this.#ready();
   }
 
-  async restart(): Promise<void> {
+  /** Ends it in order. */
+  async stop(): Promise<void> {
     await this.#server.end('SIGTERM');
+  }
+
+  async restart(): Promise<void> {
+    await this.stop();
     await this.startAgain();
   }
 
@@ -98,7 +115,8 @@ export class RedisServer {
     const settings = ['--bind', HOST, '--save', '', '--dir', this.folder];
     const durable = ['--appendonly', 'yes', '--appendfsync', 'always'];
     const args = ['--port', String(this.port), ...settings, ...durable, ...this.#args];
-    return new Server('redis-server', 'redis-server', args, this.folder);
+    const env = { ...process.env, ...this.#environment };
+    return new Server('redis-server', 'redis-server', args, this.folder, env);
   }
 
   async #ready(): Promise<void> {
