@@ -44,3 +44,4 @@ export {
   republish,
   retry,
 } from './policies.ts';
+export type { Publication, Publisher } from './publication.ts';

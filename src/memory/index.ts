@@ -7,11 +7,11 @@ import { MemorySpace, MemoryStore } from './store.ts';
 
 export { type MemoryOutboxOptions, memoryOutbox } from './outbox.ts';
 export {
+  type MemoryPublication,
   MemoryQueue,
   type MemoryQueueOptions,
   type MemorySourceOptions,
   memorySource,
-  type PublishOptions,
 } from './source.ts';
 export { type MemoryStateOptions, memoryState } from './state.ts';
 export { type MemoryKeyReport, MemorySpace, type MemorySpaceOptions } from './store.ts';

@@ -12,6 +12,7 @@ import type {
   MessageSource,
   SourceEvents,
 } from '../consumer/contracts.ts';
+import type { Publication, Publisher } from '../consumer/publication.ts';
 import { type Clock, systemClock, type Timer } from '../core/clock.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
 
@@ -25,11 +26,10 @@ export interface MemorySourceOptions {
   readonly prefetch?: number;
 }
 
-/** What a producer says about a message. */
-export interface PublishOptions {
+/** A message to publish. Unlike other publishers this one can leave things out, to see what becomes of it. */
+export interface MemoryPublication extends Omit<Publication, 'id'> {
+  /** Default: a random UUID; `null` leaves it out. */
   readonly id?: string | null;
-  readonly contentType?: string | null;
-  readonly headers?: Readonly<Record<string, unknown>>;
   /** In ms since 1970. Default now; `null` leaves it out. */
   readonly publishedAtMs?: number | null;
 }
@@ -50,7 +50,7 @@ interface Delayed {
 const MAX_TAKEN = 10_000;
 
 /** The queue that sources share, as processes share a broker. */
-export class MemoryQueue {
+export class MemoryQueue implements Publisher {
   readonly #clock: Clock;
   readonly #consumers: QueueConsumer[] = [];
   #ready: Entry[] = [];
@@ -77,22 +77,33 @@ export class MemoryQueue {
     };
   }
 
-  /** Bytes and text go as they are, everything else as JSON. */
-  publish(content: unknown, options: PublishOptions = {}): void {
-    const isPlain = content instanceof Uint8Array || typeof content === 'string';
-    const body = isPlain ? content : JSON.stringify(content);
+  /** Resolves with the id, or with the empty text when there is none. */
+  async publish(publication: MemoryPublication): Promise<string> {
+    const { content, id = crypto.randomUUID(), publishedAtMs = this.#clock.wallMs() } = publication;
     this.#arrive({
-      id: options.id ?? null,
-      content: typeof body === 'string' ? new TextEncoder().encode(body) : body,
-      contentType: options.contentType ?? (isPlain ? null : 'application/json'),
-      headers: options.headers ?? {},
+      id,
+      content: typeof content === 'string' ? new TextEncoder().encode(content) : content,
+      contentType: publication.contentType ?? 'application/json',
+      headers: publication.headers ?? {},
       properties: {},
-      publishedAtMs:
-        options.publishedAtMs === undefined ? this.#clock.wallMs() : options.publishedAtMs,
+      publishedAtMs,
       busyCount: 0,
       failedCount: 0,
       isReplay: false,
     });
+    return id ?? '';
+  }
+
+  /** Publishers are closed; this one holds nothing. */
+  async close(): Promise<void> {}
+
+  /** Takes all messages away from their consumers and delivers them again, as when connections break. */
+  cut(): void {
+    for (const { unsettled } of this.#consumers) {
+      const entries = [...unsettled.values()];
+      unsettled.clear();
+      this.giveBack(entries);
+    }
   }
 
   deadLetters(): DeadLetters {
@@ -139,6 +150,7 @@ export class MemoryQueue {
 
   /** @internal */
   delay(envelopes: readonly Envelope[], delayMs: number): void {
+    if (!(delayMs >= 0)) throw new InvalidArgumentError('a delay is a number from 0');
     const dueMs = this.#clock.monotonicMs() + delayMs;
     for (const envelope of envelopes) this.#delayed.push({ dueMs, envelope });
     this.#delayed.sort((a, b) => a.dueMs - b.dueMs);

@@ -19,7 +19,7 @@ test('messages of a key are added up, those of others elsewhere', async () => {
   const setting = makeSetting();
   contribute(setting.queue, 'm1', 5);
   contribute(setting.queue, 'm2', 7);
-  contribute(setting.queue, 'm3', 11, 'otto');
+  contribute(setting.queue, 'm3', 11, { account: 'otto' });
   const consumer = start(setting);
   await until(() => consumer.metrics().applied === 3);
   expect(await totalOf(setting.state)).toBe(12);
@@ -135,7 +135,7 @@ test('a commit whose answer was lost is made again, and counts once', async () =
 test('a message older than the window goes to a person, not to the reducer', async () => {
   const setting = { ...makeSetting(), state: memoryState({ windowMs: 60_000 }) };
   const publishedAtMs = Date.now() - 61_000;
-  setting.queue.publish({ account: 'maria', amount: 1 }, { id: 'old', publishedAtMs });
+  contribute(setting.queue, 'old', 1, { publishedAtMs });
   contribute(setting.queue, 'new', 2);
   const consumer = start(setting, { source: memorySource(setting.queue) });
   await until(() => consumer.metrics().applied === 1 && setting.queue.depth.dead === 1);

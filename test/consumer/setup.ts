@@ -34,14 +34,15 @@ export function makeLocks(space: MemorySpace = new MemorySpace()): LockManager {
   return locks;
 }
 
-/** Keys a contribution without publishing anything that is not about the test. */
 export function contribute(
   queue: MemoryQueue,
   id: string | null,
   amount: number,
-  account = 'maria',
+  more: { readonly account?: string; readonly publishedAtMs?: number | null } = {},
 ): void {
-  queue.publish({ account, amount } satisfies Contribution, { id });
+  const { account = 'maria', ...rest } = more;
+  const content = JSON.stringify({ account, amount } satisfies Contribution);
+  void queue.publish({ id, content, ...rest });
 }
 
 export const keyOf = (message: { readonly body: Contribution }): string => message.body.account;

@@ -56,6 +56,8 @@ export function handle(error: unknown): string {
     const code:
       | 'ACQUIRE_TIMEOUT'
       | 'LEASE_LOST'
+      | 'NOT_PUBLISHED'
+      | 'QUEUE_UNUSABLE'
       | 'STALE_TOKEN'
       | 'STORE_UNAVAILABLE'
       | 'CLAIM_REFUSED'
