@@ -5,7 +5,7 @@
 import { Worker } from 'node:worker_threads';
 import type { StoreEvent } from '../core/store.ts';
 import { guardExit, unguardExit } from './exit-guard.ts';
-import type { Answer, Call, EngineData, FromEngine, ToEngine } from './protocol.ts';
+import type { EngineData, FromEngine, ToEngine } from './protocol.ts';
 
 /** Other processes get in between two transactions: none makes more calls, or renewals, than this. */
 const CALLS_A_TRANSACTION = 500;
@@ -20,7 +20,7 @@ interface Settle<T> {
 }
 
 /** Calls that are sent together, and answered together. */
-interface Flight {
+interface Flight<Call, Answer> {
   readonly calls: Call[];
   readonly settle: Settle<Answer>[];
   weight: number;
@@ -30,15 +30,26 @@ interface Flight {
 /** What makes the process wait for the thread: an open that is under way, and calls that are. */
 type Reason = object;
 
-export class EngineClient {
+export interface EngineClientOptions<Call> {
+  /** The compiled file that the thread runs. */
+  readonly thread: URL;
+  readonly path: string;
+  readonly timeoutMs: number;
+  readonly on: (event: StoreEvent) => void;
+  /** How many calls this one counts for. Default 1. */
+  readonly weightOf?: (call: Call) => number;
+}
+
+export class EngineClient<Call, Answer> {
   readonly #worker: Worker;
   readonly #on: (event: StoreEvent) => void;
   readonly #timeoutMs: number;
-  readonly #flights = new Map<number, Flight>();
+  readonly #weightOf: (call: Call) => number;
+  readonly #flights = new Map<number, Flight<Call, Answer>>();
   readonly #reasons = new Set<Reason>();
   readonly #ended: Promise<void>;
   #opening: Settle<void> | null = null;
-  #boarding: Flight | null = null;
+  #boarding: Flight<Call, Answer> | null = null;
   #lastId = 0;
   #unanswered = 0;
   #answeredMs = 0;
@@ -46,18 +57,18 @@ export class EngineClient {
   /** Why the thread takes no calls any more. */
   #over: Error | null = null;
 
-  constructor(path: string, timeoutMs: number, on: (event: StoreEvent) => void) {
+  constructor({ thread, path, timeoutMs, on, weightOf = () => 1 }: EngineClientOptions<Call>) {
     this.#on = on;
+    this.#weightOf = weightOf;
     this.#timeoutMs = timeoutMs;
     const guard = guardExit();
     const workerData: EngineData = { path, guard };
-    // As it is called once it is compiled: specifiers in text are not rewritten.
-    this.#worker = new Worker(new URL('./engine-thread.js', import.meta.url), {
+    this.#worker = new Worker(thread, {
       name: 'leasehold',
       workerData,
       execArgv: [],
     });
-    this.#worker.on('message', (message: FromEngine) => this.#receive(message));
+    this.#worker.on('message', (message: FromEngine<Answer>) => this.#receive(message));
     this.#worker.on('error', (error) => this.#end(error));
     this.#ended = new Promise((resolve) => {
       this.#worker.on('exit', () => {
@@ -90,7 +101,7 @@ export class EngineClient {
   /** Rejects when the outcome is unknown: the call may be done or not, or yet be done. */
   call(call: Call): Promise<Answer> {
     if (this.#over) return Promise.reject(this.#over);
-    const weight = call.is === 'renew' ? call.claims.length : 1;
+    const weight = this.#weightOf(call);
     if (this.#unanswered + weight > MAX_UNANSWERED_CALLS) {
       return Promise.reject(new Error(`more than ${MAX_UNANSWERED_CALLS} calls are unanswered`));
     }
@@ -121,8 +132,8 @@ export class EngineClient {
     this.#waitNoMore(reason);
   }
 
-  #board(): Flight {
-    const flight: Flight = { calls: [], settle: [], weight: 0, sentMs: 0 };
+  #board(): Flight<Call, Answer> {
+    const flight: Flight<Call, Answer> = { calls: [], settle: [], weight: 0, sentMs: 0 };
     this.#boarding = flight;
     queueMicrotask(() => {
       if (this.#boarding === flight) this.#send(flight);
@@ -130,7 +141,7 @@ export class EngineClient {
     return flight;
   }
 
-  #send(flight: Flight): void {
+  #send(flight: Flight<Call, Answer>): void {
     this.#boarding = null;
     this.#lastId += 1;
     const id = this.#lastId;
@@ -167,7 +178,7 @@ export class EngineClient {
     }
   }
 
-  #receive(message: FromEngine): void {
+  #receive(message: FromEngine<Answer>): void {
     switch (message.is) {
       case 'opened':
         this.#opening?.resolve();
@@ -189,8 +200,8 @@ export class EngineClient {
     }
   }
 
-  #land(id: number): Flight {
-    const flight = this.#flights.get(id) as Flight;
+  #land(id: number): Flight<Call, Answer> {
+    const flight = this.#flights.get(id) as Flight<Call, Answer>;
     this.#flights.delete(id);
     this.#answeredMs = performance.now();
     this.#unanswered -= flight.weight;
@@ -198,7 +209,7 @@ export class EngineClient {
   }
 
   /** The first time counts: an answer that comes after its time-out changes nothing. */
-  #settle(flight: Flight, how: (call: Settle<Answer>, index: number) => void): void {
+  #settle(flight: Flight<Call, Answer>, how: (call: Settle<Answer>, index: number) => void): void {
     for (const [index, call] of flight.settle.entries()) how(call, index);
     flight.settle.length = 0;
     this.#waitNoMore(flight);
@@ -214,7 +225,7 @@ export class EngineClient {
     this.#overdueTimer = null;
   }
 
-  #post(message: ToEngine): void {
+  #post(message: ToEngine<Call>): void {
     this.#worker.postMessage(message);
   }
 

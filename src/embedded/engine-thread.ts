@@ -8,9 +8,9 @@ import { type Engine, openEngine } from './engine.ts';
 import { ExitGuard } from './exit-guard.ts';
 import { prepareFolder } from './folder.ts';
 import { Peers } from './peers.ts';
-import type { Batch, EngineData, FromEngine, ToEngine } from './protocol.ts';
+import type { Answer, Batch, Call, EngineData, FromEngine, ToEngine } from './protocol.ts';
 
-function post(message: FromEngine): void {
+function post(message: FromEngine<Answer>): void {
   parentPort?.postMessage(message);
 }
 
@@ -19,7 +19,7 @@ function asError(thrown: unknown): Error {
 }
 
 /** Other processes first, for they wait for a wake-up; then the caller; and events only after the answers they follow. */
-function answer(engine: Engine, peers: Peers, { id, calls }: Batch): void {
+function answer(engine: Engine, peers: Peers, { id, calls }: Batch<Call>): void {
   peers.lookAfterSocket();
   try {
     const { answers, messages } = engine.run(calls);
@@ -52,7 +52,7 @@ async function start(): Promise<void> {
     await engine.close();
     parentPort?.close();
   };
-  parentPort?.on('message', (message: ToEngine) => {
+  parentPort?.on('message', (message: ToEngine<Call>) => {
     if (message.is === 'batch') answer(engine, peers, message);
     else void close();
   });

@@ -40,7 +40,7 @@ const FIRST_KEY: Buffer = Buffer.from(KEY_PREFIX);
 const AFTER_LAST_KEY: Buffer = Buffer.from('l');
 
 /** Loads `lmdb`, which the application installs. */
-async function loadLmdb(): Promise<typeof import('lmdb')> {
+export async function loadLmdb(): Promise<typeof import('lmdb')> {
   try {
     return await import('lmdb');
   } catch (error) {

@@ -3,6 +3,7 @@
  *
  * - `leases-<boot>/`: the LMDB environment of the leases. It is never synced to the disk, since no lease outlives the
  *   machine's boot; that of another boot is discarded unread, for it may be torn.
+ * - `records/`: the LMDB environment of messages and whatever else outlives the machine's boot. Each commit is synced.
  * - `sockets/`: one socket for each open store, named by its channel.
  */
 import { execFileSync } from 'node:child_process';
@@ -43,12 +44,26 @@ const LEASES = 'leases-';
 /** For a system that does not name its boots. */
 const ANY_BOOT = 'any-boot';
 
+export interface RecordsFolder {
+  /** The folder of the LMDB environment. */
+  readonly recordsPath: string;
+  readonly sockets: SocketPlace;
+}
+
+/** Makes the folder, for this user alone, when it is not there, with a place for records in it. */
+export function prepareRecords(path: string): RecordsFolder {
+  return inFolder(path, (folder) => {
+    const recordsPath = join(folder, 'records');
+    mkdirSync(recordsPath, { recursive: true, mode: 0o700 });
+    const sockets = socketPlace(folder);
+    sockets.make();
+    return { recordsPath, sockets };
+  });
+}
+
 /** Makes the folder, for this user alone, when it is not there; discards what an earlier boot left in it. */
 export function prepareFolder(path: string): StoreFolder {
-  const folder = resolve(path);
-  try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    refuseNetwork(folder);
+  return inFolder(path, (folder) => {
     const boot = readBoot();
     const leases = LEASES + (boot ?? ANY_BOOT);
     for (const name of readdirSync(folder)) {
@@ -60,6 +75,15 @@ export function prepareFolder(path: string): StoreFolder {
     const sockets = socketPlace(folder);
     sockets.make();
     return { leasesPath: join(folder, leases), synced: boot === null, sockets };
+  });
+}
+
+function inFolder<Place>(path: string, prepare: (folder: string) => Place): Place {
+  const folder = resolve(path);
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    refuseNetwork(folder);
+    return prepare(folder);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new Error(`the embedded store cannot use the folder '${folder}': ${reason}`, {

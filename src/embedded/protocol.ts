@@ -35,18 +35,18 @@ export type Answer =
 export const KEYS_A_REPORT = 500;
 
 /** The calls of one turn, which the engine makes in one transaction and answers in the same order. */
-export interface Batch {
+export interface Batch<SomeCall> {
   readonly is: 'batch';
   readonly id: number;
-  readonly calls: readonly Call[];
+  readonly calls: readonly SomeCall[];
 }
 
-export type ToEngine = Batch | { readonly is: 'close' };
+export type ToEngine<SomeCall> = Batch<SomeCall> | { readonly is: 'close' };
 
-export type FromEngine =
+export type FromEngine<SomeAnswer> =
   | { readonly is: 'opened' }
   | { readonly is: 'failed'; readonly error: Error }
-  | { readonly is: 'answers'; readonly id: number; readonly answers: readonly Answer[] }
+  | { readonly is: 'answers'; readonly id: number; readonly answers: readonly SomeAnswer[] }
   | { readonly is: 'error'; readonly id: number; readonly error: Error }
   | { readonly is: 'event'; readonly event: StoreEvent };
 

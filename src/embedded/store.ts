@@ -60,7 +60,7 @@ export class EmbeddedStore implements LeaseStore {
   readonly #path: string;
   readonly #requestTimeoutMs: number;
   readonly #openTimeoutMs: number;
-  #engine: EngineClient | null = null;
+  #engine: EngineClient<Call, Answer> | null = null;
 
   constructor(options: EmbeddedOptions) {
     if (typeof options !== 'object' || options === null) {
@@ -77,7 +77,14 @@ export class EmbeddedStore implements LeaseStore {
 
   async open(on: (event: StoreEvent) => void): Promise<void> {
     if (this.#engine !== null) throw new Error('the embedded store is open already');
-    const engine = new EngineClient(this.#path, this.#requestTimeoutMs, on);
+    const engine = new EngineClient<Call, Answer>({
+      // As it is called once it is compiled: specifiers in text are not rewritten.
+      thread: new URL('./engine-thread.js', import.meta.url),
+      path: this.#path,
+      timeoutMs: this.#requestTimeoutMs,
+      on,
+      weightOf: (call) => (call.is === 'renew' ? call.claims.length : 1),
+    });
     this.#engine = engine;
     try {
       await engine.open(this.#openTimeoutMs);

@@ -27,7 +27,7 @@ export function decodeEvent(line: string): StoreEvent | null {
   if (typeof value !== 'object' || value === null) return null;
   const { is, key, owner, epoch, wanted } = value as Record<string, unknown>;
   if (!isText(key, MAX_KEY_LENGTH)) return null;
-  if (is === 'wanted') return { is, key };
+  if (is === 'wanted' || is === 'available') return { is, key };
   if (is !== 'granted' || !isText(owner, MAX_OWNER_LENGTH)) return null;
   if (typeof epoch !== 'string' || !EPOCH.test(epoch) || typeof wanted !== 'boolean') return null;
   return { is, key, owner, epoch: BigInt(epoch), wanted };

@@ -373,7 +373,7 @@ const faultCases: readonly SourceCase[] = [
     },
   },
   {
-    name: 'what a killed process had is delivered again, to another one that waits',
+    name: 'what a killed process had is delivered again',
     hooks: ['processes'],
     async run(trial) {
       const ids = ['a', 'b', 'c'];

@@ -1,0 +1,4 @@
+import { fixture } from './embedded.ts';
+import { registerSourceSuite } from './register.ts';
+
+registerSourceSuite(fixture);
