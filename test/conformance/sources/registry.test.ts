@@ -14,7 +14,7 @@ test('every folder with a source has a fixture, and the fixture is run', () => {
   const source = new URL('../../../src/', import.meta.url);
   const folders = readdirSync(source, { recursive: true, encoding: 'utf8' })
     .filter((path) => /^\w+\/(?:\w+\/)?source\.ts$/.test(path))
-    .map((path) => path.split('/')[0]);
+    .map((path) => String(path.split('/')[0]));
   expect(fixtures.map(({ name }) => name).toSorted()).toEqual(folders.toSorted());
   for (const { name } of fixtures) {
     expect(existsSync(new URL(`${name}.test.ts`, import.meta.url)), name).toBe(true);
