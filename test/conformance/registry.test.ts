@@ -1,17 +1,14 @@
 /**
  * Fails when a store, or one of its fault hooks, is missing from the suite.
  */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { conformanceCases, hookNames } from 'leasehold/testing';
 import { describe, expect, test } from 'vitest';
 import { fixtures as serverless } from './fixtures/index.ts';
 import { redisFixtures } from './fixtures/redis.ts';
 import { redlockFixtures } from './fixtures/redlock.ts';
-import { zookeeperFixtures } from './fixtures/zookeeper.ts';
 
-const onServers = [...redisFixtures, ...redlockFixtures, ...zookeeperFixtures].map(
-  ({ fixture }) => fixture,
-);
+const onServers = [...redisFixtures, ...redlockFixtures].map(({ fixture }) => fixture);
 const fixtures = [...serverless, ...onServers];
 
 /** A store may have several fixtures: the part before the comma names its folder. */
@@ -50,6 +47,23 @@ describe.each(fixtures)('the fixture of the $name store', ({ name, hooks }) => {
     if (typeof hook === 'function') return;
     expect(hook.notApplicable).toMatch(/\w+ \w+/);
   });
+});
+
+test('every topology of Redis is run by one file', () => {
+  const calls = readdirSync(import.meta.dirname)
+    .filter((file) => file.endsWith('.test.ts') && file !== 'registry.test.ts')
+    .flatMap((file) => [
+      ...readFileSync(`${import.meta.dirname}/${file}`, 'utf8').matchAll(
+        /registerRedis\('([^']+)'\)/g,
+      ),
+    ])
+    .map(([, topology]) => topology as string);
+  for (const { fixture } of redisFixtures) {
+    expect(
+      calls.filter((topology) => fixture.name.startsWith(topology)),
+      fixture.name,
+    ).toHaveLength(1);
+  }
 });
 
 /** What is skipped, and why: a change here is a decision, not an accident. */

@@ -56,11 +56,26 @@ export async function skipReason(
     if (reason !== null) return reason;
   }
   if (!one.needs?.length) return null;
+  const guarantees = await guaranteesOf(fixture);
+  return one.needs.find((need) => !need.isMet(guarantees))?.otherwise ?? null;
+}
+
+const known = new WeakMap<StoreFixture, Promise<Guarantees>>();
+
+/** Asked once for each fixture: a world may be a server that has to be started. */
+function guaranteesOf(fixture: StoreFixture): Promise<Guarantees> {
+  let guarantees = known.get(fixture);
+  if (guarantees === undefined) {
+    guarantees = askGuarantees(fixture);
+    known.set(fixture, guarantees);
+  }
+  return guarantees;
+}
+
+async function askGuarantees(fixture: StoreFixture): Promise<Guarantees> {
   const world = await fixture.makeWorld();
   try {
-    const store = world.store();
-    const { guarantees } = store;
-    return one.needs.find((need) => !need.isMet(guarantees))?.otherwise ?? null;
+    return world.store().guarantees;
   } finally {
     await world.close();
   }

@@ -1,0 +1,22 @@
+/**
+ * Registers the suite for worlds of the Redis store. Topologies have a file each, so that they run side by side.
+ */
+import { afterAll, describe } from 'vitest';
+import { lane, TOOLS } from '../servers/require.ts';
+import { redisFixtures } from './fixtures/redis.ts';
+import { registerSuite } from './register.ts';
+
+/** All fixtures of which the name begins like that; there has to be one. */
+export function registerRedis(topology: string): void {
+  const fixtures = redisFixtures.filter(({ fixture }) => fixture.name.startsWith(topology));
+  if (fixtures.length === 0) throw new Error(`no fixture is named ${topology}…`);
+  lane(`conformance of ${topology}`, TOOLS.redis, () => {
+    for (const { fixture, endShared } of fixtures) {
+      describe(fixture.name, () => {
+        afterAll(endShared);
+        // Most of the time is spent waiting for leases to end.
+        registerSuite(fixture, { concurrent: true });
+      });
+    }
+  });
+}

@@ -1,4 +1,0 @@
-import { fixture } from './memory.ts';
-import { registerSourceSuite } from './register.ts';
-
-registerSourceSuite(fixture);
