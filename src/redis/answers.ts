@@ -74,15 +74,18 @@ export function readDrop(answer: unknown, again: Claim | undefined): DropOutcome
   };
 }
 
-/** A message from the scripts; `null` when it is of a kind that this version does not know. */
+/** A message from the scripts; `null` when it is none, or of a kind that this version does not know. */
 export function readMessage(text: string, keyOf: (lock: string) => string): StoreEvent | null {
-  const [is, lock, owner, epoch, wanted] = JSON.parse(text) as [
-    string,
-    string,
-    string,
-    string,
-    number,
-  ];
+  try {
+    return eventOf(JSON.parse(text), keyOf);
+  } catch {
+    // Anybody may publish anything.
+    return null;
+  }
+}
+
+function eventOf(message: unknown, keyOf: (lock: string) => string): StoreEvent | null {
+  const [is, lock, owner, epoch, wanted] = message as [string, string, string, string, number];
   const key = keyOf(lock);
   switch (is) {
     case 'granted':

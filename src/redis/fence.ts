@@ -5,9 +5,11 @@
  * the highest token that has read or written the value, and refuses every lower one. See Kleppmann, "How to do
  * distributed locking" (2016), for the idea.
  */
+import { InvalidArgumentError } from '../core/errors.ts';
 import { StaleTokenError, type Token } from '../core/fence.ts';
 import type { RedisClient } from './clients/client.ts';
 import { type AnyRedisClient, adapt } from './clients/connect.ts';
+import { readWhole } from './options.ts';
 import { FENCE, fencedScript, RESET } from './scripts/fence.ts';
 import type { Script } from './scripts/script.ts';
 import { within } from './within.ts';
@@ -15,7 +17,7 @@ import { within } from './within.ts';
 export interface FenceOptions {
   /** The start of every value's key. Default none: the key is used as it is given. */
   readonly prefix?: string;
-  /** How long a fence is remembered after its last use when there is no value, in milliseconds. Default a day. */
+  /** How long a fence is remembered after its last use and the end of its value, in milliseconds. Default a day. */
   readonly memoryMs?: number;
   /** How long one request may take, in milliseconds. Default 2,000. */
   readonly requestTimeoutMs?: number;
@@ -36,6 +38,9 @@ export interface FencedSetOptions {
 /** One name for the process: two of its leases never have the same token, and two processes never share this. */
 export const PROCESS: string = crypto.randomUUID();
 export const DAY_MS = 86_400_000;
+/** Times are added to the server's clock in milliseconds, and have to stay exact. */
+const MAX_MS: number = 1_000 * 366 * DAY_MS;
+const MAX_TIMEOUT_MS = 600_000;
 
 export class Fence {
   readonly #client: RedisClient;
@@ -46,8 +51,9 @@ export class Fence {
   constructor(client: RedisClient, options: FenceOptions) {
     this.#client = client;
     this.#prefix = options.prefix ?? '';
-    this.#memoryMs = options.memoryMs ?? DAY_MS;
-    this.#timeoutMs = options.requestTimeoutMs ?? 2_000;
+    const { memoryMs = DAY_MS, requestTimeoutMs = 2_000 } = options;
+    this.#memoryMs = readWhole('memoryMs', memoryMs, 1, MAX_MS);
+    this.#timeoutMs = readWhole('requestTimeoutMs', requestTimeoutMs, 1, MAX_TIMEOUT_MS);
   }
 
   /**
@@ -66,7 +72,7 @@ export class Fence {
     lease: Token,
     { ttlMs }: FencedSetOptions = {},
   ): Promise<number> {
-    const args = ['set', value, ttlMs === undefined ? '' : String(ttlMs)];
+    const args = ['set', textOf(value), ttlOf(ttlMs)];
     const [version] = await this.#run(FENCE, [key], lease, args);
     return Number(version);
   }
@@ -82,13 +88,9 @@ export class Fence {
     lease: Token,
     { ttlMs }: FencedSetOptions = {},
   ): Promise<number | null> {
-    const ttl = ttlMs === undefined ? '' : String(ttlMs);
-    const reply = await this.#send(FENCE, [key], lease, [
-      'cas',
-      value,
-      ttl,
-      String(expectedVersion),
-    ]);
+    const version = readWhole('expectedVersion', expectedVersion, 0, Number.MAX_SAFE_INTEGER);
+    const args = ['cas', textOf(value), ttlOf(ttlMs), String(version)];
+    const reply = await this.#send(FENCE, [key], lease, args);
     return reply[0] === 'differs' ? null : Number(reply[1]);
   }
 
@@ -140,6 +142,16 @@ export class Fence {
     }
     return reply;
   }
+}
+
+/** What the script could not write would be found out after the fence was raised. */
+function textOf(value: string): string {
+  if (typeof value === 'string') return value;
+  throw new InvalidArgumentError(`a fenced value is text, not ${typeof value}: encode it first`);
+}
+
+function ttlOf(ttlMs: number | undefined): string {
+  return ttlMs === undefined ? '' : String(readWhole('ttlMs', ttlMs, 1, MAX_MS));
 }
 
 /**

@@ -6,6 +6,7 @@
  * have been missed. A connection that dies in silence is found by a ping.
  */
 import type { RedisClient, Subscriber } from './clients/client.ts';
+import { LOCATE } from './scripts/locate.ts';
 import { within } from './within.ts';
 
 /** How often a connection is tried, in milliseconds. */
@@ -98,7 +99,8 @@ export class Listener {
       const subscriber = await ear.subscriber;
       await within(subscriber.subscribe(this.#channelOf(slot)), this.#timeoutMs, 'a subscription');
     } catch (cause) {
-      this.#gone(ear);
+      if (!isMoved(cause)) this.#gone(ear);
+      else this.#moved(slot, ear);
       throw cause;
     }
     if (this.#ears.get(node) !== ear) throw new Error('the subscriber was lost');
@@ -144,6 +146,17 @@ export class Listener {
     this.#reviveLater();
   }
 
+  /** The slot is elsewhere, and the client does not know it yet. What else the connection hears, it goes on hearing. */
+  #moved(slot: number, ear: Ear): void {
+    ear.slots.delete(slot);
+    if (this.#isClosed) return;
+    this.#lost.add(slot);
+    // Asking for a key of the slot makes the client look where it went.
+    const asked = this.#client.evaluate(LOCATE, [this.#channelOf(slot)], []);
+    within(asked, this.#timeoutMs, 'where a slot is').catch(() => {});
+    this.#reviveLater();
+  }
+
   #discard(ear: Ear): void {
     if (ear.pinger !== null) clearInterval(ear.pinger);
     ear.subscriber.then(
@@ -179,4 +192,8 @@ export class Listener {
     this.#attempt = 0;
     this.#events.reset();
   }
+}
+
+function isMoved(cause: unknown): boolean {
+  return cause instanceof Error && cause.message.startsWith('MOVED ');
 }

@@ -54,6 +54,7 @@ export function readReplicas(
   };
 }
 
+/** Throws `InvalidArgumentError` unless it is a whole number within these limits, both included. */
 export function readWhole(name: string, value: number, min: number, max: number): number {
   if (Number.isInteger(value) && value >= min && value <= max) return value;
   throw new InvalidArgumentError(`${name} is a whole number from ${min} to ${max}, not ${value}`);

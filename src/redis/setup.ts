@@ -3,6 +3,7 @@
  */
 import type { RedisClient } from './clients/client.ts';
 import type { Layout } from './layout.ts';
+import { LOCATE } from './scripts/locate.ts';
 import { PROBE } from './scripts/probe.ts';
 import { within } from './within.ts';
 
@@ -22,6 +23,7 @@ export async function probe(
   layout: Layout,
   nonce: string,
   timeoutMs: number,
+  needsWait = false,
 ): Promise<void> {
   const key = `leasehold-probe-${nonce}`;
   const slot = layout.slotOf(key);
@@ -32,6 +34,8 @@ export async function probe(
   try {
     const args = [layout.channelOf(slot), ...pubsub];
     failures = (await within(client.evaluate(PROBE, keys, args), timeoutMs, 'a probe')) as string[];
+    // Another store's probe may have left its script there; those of this one need not be there yet.
+    await within(client.command(['EVAL', LOCATE.lua, '0']), timeoutMs, 'a probe');
   } catch (cause) {
     throw explain(cause, 'EVALSHA and EVAL (+evalsha +eval)');
   }
@@ -40,6 +44,12 @@ export async function probe(
     if (NO_RIGHT.test(message)) {
       throw explain(new Error(message), `${command} (+${command.toLowerCase()}) from a script`);
     }
+  }
+  if (!needsWait) return;
+  try {
+    await within(client.command(['WAIT', '0', '1']), timeoutMs, 'a probe');
+  } catch (cause) {
+    throw explain(cause, 'WAIT (+wait), which minReplicas needs,');
   }
 }
 

@@ -149,10 +149,10 @@ export class RedisStore implements LeaseStore {
 
   /** Rejects for what may pass; notes what will not. */
   async #check({ client, layout, listener }: Session): Promise<void> {
-    const { requestTimeoutMs } = this.#settings;
+    const { requestTimeoutMs, minReplicas } = this.#settings;
     try {
       await within(client.connect(), requestTimeoutMs, 'a new connection');
-      await probe(client, layout, this.#nonce, requestTimeoutMs);
+      await probe(client, layout, this.#nonce, requestTimeoutMs, minReplicas > 0);
       try {
         await listener.listen(layout.slotOf(''));
       } catch (cause) {

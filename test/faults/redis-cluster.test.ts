@@ -1,8 +1,10 @@
 /**
  * A real cluster of 3 + 3 under load: slots move, masters stop and die, several keys at once live on several nodes.
  */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { Cluster } from 'ioredis';
 import {
+  CHANNELS,
   ClaimRefusedError,
   InvalidArgumentError,
   LockManager,
@@ -133,6 +135,25 @@ lane('a Redis cluster', TOOLS.redis, () => {
       await expectWhole(slotOf('{register}:value'));
     });
 
+    test('a slot that moves away unnoticed leaves the others of its node heard', async () => {
+      const locks = manager(await clients[family](), { ttlMs: 60_000 });
+      const [left, right] = namesOfOneNode(family, servers.masters.length);
+      for (const name of [left, right]) await (await locks.acquire(name)).release();
+      const [moving, staying] = [slotOf(`lock:${left}`), slotOf(`lock:${right}`)];
+      const from = await masterOf(moving);
+      const to = (await mastersNow()).find((one) => one !== from) as RedisServer;
+      // Nobody asks for a key of that slot, so the client does not learn by itself where it is now.
+      await moveSlot(moving, from, to);
+      await until('both are heard', async () => {
+        const there = (await to.command('PUBSUB', 'SHARDCHANNELS', '*')) as string[];
+        const here = (await from.command('PUBSUB', 'SHARDCHANNELS', '*')) as string[];
+        return (
+          there.some((one) => one.endsWith(`{${tagOf(moving)}}`)) &&
+          here.some((one) => one.endsWith(`{${tagOf(staying)}}`))
+        );
+      });
+    });
+
     // A cluster client of node-redis stays with a master that hangs until its connection is cut: its own limit.
     const faults = family === 'ioredis' ? (['pause', 'kill'] as const) : (['kill'] as const);
     test.each(faults)(
@@ -169,6 +190,43 @@ lane('a Redis cluster', TOOLS.redis, () => {
     );
   });
 
+  test('a cluster that is down is named, and waited for', { timeout: 120_000 }, async () => {
+    const locks = manager(await clients.redis(), { ttlMs: 60_000 });
+    const ioredisLocks = manager(await clients.ioredis(), { ttlMs: 60_000 });
+    const [alive, ...others] = (await mastersNow()) as [RedisServer, ...RedisServer[]];
+    const key = await nameOn(alive);
+    for (const one of [locks, ioredisLocks]) await (await one.acquire(key)).release();
+    const causes: string[] = [];
+    const note = (message: unknown) => causes.push((message as { cause: Error }).cause.message);
+    subscribe(CHANNELS.storeError, note);
+    closers.push(() => unsubscribe(CHANNELS.storeError, note));
+    // One of three is no majority: it refuses everything, and nobody may take the others' places.
+    for (const server of others) server.pause();
+    await until('it is down', async () => {
+      return String(await alive.command('CLUSTER', 'INFO')).includes('cluster_state:fail');
+    });
+    const waiting = [locks.acquire(key), ioredisLocks.acquire(key)];
+    await until('that is named', () => causes.some((cause) => cause.includes('CLUSTERDOWN')));
+    for (const server of others) server.resume();
+    await Promise.all(waiting.map(async (lease) => (await lease).release()));
+  });
+
+  /** Failovers of other tests have changed who is one. */
+  async function mastersNow(): Promise<RedisServer[]> {
+    const masters: RedisServer[] = [];
+    for (const server of [...servers.masters, ...servers.replicas]) {
+      if (String(await server.command('ROLE')).startsWith('master')) masters.push(server);
+    }
+    return masters;
+  }
+
+  /** A lock whose slot that master serves. */
+  async function nameOn(master: RedisServer): Promise<string> {
+    for (let index = 0; ; index += 1) {
+      if ((await masterOf(slotOf(`lock:${index}`))) === master) return String(index);
+    }
+  }
+
   async function expectWhole(slot: number): Promise<void> {
     const client = (await masterOf(slot)).client();
     closers.push(() => client.disconnect());
@@ -178,6 +236,16 @@ lane('a Redis cluster', TOOLS.redis, () => {
     await client.del('{register}:value', '{register}:log');
   }
 });
+
+/** Two names of different slots that the first node has. */
+function namesOfOneNode(prefix: string, nodes: number): [string, string] {
+  const names: string[] = [];
+  for (let index = 0; names.length < 2; index += 1) {
+    if (slotOf(`lock:${prefix}:${index}`) < Math.floor(16_384 / nodes))
+      names.push(`${prefix}:${index}`);
+  }
+  return names as [string, string];
+}
 
 async function moveSlot(slot: number, from: RedisServer, to: RedisServer): Promise<void> {
   const [fromId, toId] = [

@@ -1,12 +1,15 @@
 /**
  * Failovers of a master behind Sentinel, with locks under load; and grants that wait for replicas.
  */
+import { type EventEmitter, once } from 'node:events';
 import { Redis } from 'ioredis';
 import { LockManager, type LockManagerOptions, StoreUnavailableError } from 'leasehold';
 import { type RedisOptions, redis } from 'leasehold/redis';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { makeClient } from '../conformance/fixtures/redis-client.mjs';
 import { until } from '../servers/processes.ts';
-import { type RedisServer, SentinelGroup } from '../servers/redis.ts';
+import { TcpProxy } from '../servers/proxy.ts';
+import { RedisServer, SentinelGroup } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
 import { readHistory, startWorkers } from './redis-register.ts';
 
@@ -116,6 +119,54 @@ lane('a Redis master behind Sentinel', TOOLS.redis, () => {
       if (server !== master) expect(await server.command('EXISTS', key)).toBe(count);
     }
   }
+
+  test.each(['ioredis', 'redis'] as const)(
+    'with minReplicas and %s, WAIT on another connection than the grant counts for nothing',
+    async (family) => {
+      const master = await RedisServer.start();
+      const replica = await RedisServer.start(['--replicaof', `127.0.0.1 ${master.port}`]);
+      closers.push(async () => {
+        replica.resume();
+        await replica.close();
+        await master.close();
+      });
+      const proxy = await TcpProxy.start(master.port);
+      closers.push(() => proxy.close());
+      const made = await makeClient({ family, url: `redis://127.0.0.1:${proxy.port}` });
+      closers.push(() => made.end());
+      // A connection that wrote nothing has nothing to wait for: WAIT there says yes at once.
+      const send = family === 'redis' ? 'sendCommand' : 'call';
+      const client = made.from as unknown as Record<
+        string,
+        (...args: unknown[]) => Promise<unknown>
+      > &
+        EventEmitter;
+      const original = (client[send] as (...args: unknown[]) => Promise<unknown>).bind(client);
+      const armed = { is: false };
+      client[send] = (async (...args: unknown[]) => {
+        if (armed.is && [args[0]].flat()[0] === 'WAIT') {
+          armed.is = false;
+          const back = once(client, 'ready');
+          proxy.cut((sent) => !/\r\nsubscribe\r\n/i.test(sent));
+          await back;
+        }
+        return original(...args);
+      }) as never;
+      const store = redis(made.from, { minReplicas: 1, replicaTimeoutMs: 100 });
+      const locks = new LockManager({ store, ttlMs: 60_000 });
+      closers.push(() => locks.close());
+      await until('the replica follows', async () => {
+        const lease = await locks.tryAcquire('warm').catch(() => null);
+        await lease?.release();
+        return lease !== null;
+      });
+      replica.pause();
+      armed.is = true;
+      const refused = locks.acquire('unsafe', { waitMs: 400 });
+      await expect(refused).rejects.toBeInstanceOf(StoreUnavailableError);
+      expect(armed.is).toBe(false);
+    },
+  );
 
   test('with minReplicas a grant that no replica has fails clearly, and is given back', async () => {
     const locks = manager({ ttlMs: 10_000 }, { minReplicas: 2, replicaTimeoutMs: 100 });

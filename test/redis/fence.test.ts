@@ -2,7 +2,7 @@
  * The fence on values of a real server, with a client of each family.
  */
 import type { Redis } from 'ioredis';
-import { LockManager } from 'leasehold';
+import { InvalidArgumentError, LockManager } from 'leasehold';
 import { type Fence, fenced, redis, StaleTokenError } from 'leasehold/redis';
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -106,6 +106,36 @@ lane('fences on Redis', TOOLS.redis, () => {
     expect(await client.pttl(KEY)).toBe(-1);
     await register.run("redis.call('HSET', KEYS[1], 'v', 'x')", ['scripted'], [], newer);
     expect(await client.pttl('scripted')).toBe(-1);
+  });
+
+  test('the fence is remembered from its last use, however long the value lives', async () => {
+    const register = fenced(client, { memoryMs: 60_000 });
+    await register.set(KEY, 'one', newer, { ttlMs: 100_000 });
+    expect(await client.pttl(KEY)).toBeGreaterThan(120_000);
+    await client.pexpire(KEY, 1_000);
+    await client.hset(KEY, 'x', String(Date.now() + 1_000));
+    await register.get(KEY, newer);
+    expect(await client.pttl(KEY)).toBeGreaterThan(50_000);
+    // A script of the caller's may fail, or delete the key: neither leaves a fence for ever, or none.
+    const failing = register.run("return redis.call('NONSENSE')", ['failed'], [], newer);
+    await expect(failing).rejects.toThrow();
+    expect(await client.pttl('failed')).toBeGreaterThan(0);
+    await register.run("return redis.call('DEL', KEYS[1])", [KEY], [], newer);
+    await expect(register.get(KEY, older)).rejects.toThrow(StaleTokenError);
+  });
+
+  test('what could not be written is refused before the fence is raised', async () => {
+    const register = fenced(client);
+    const wrong = [
+      register.set(KEY, 'x', newer, { ttlMs: 1.5 }),
+      register.set(KEY, 'x', newer, { ttlMs: 0 }),
+      register.set(KEY, 5 as never, newer),
+      register.compareAndSet(KEY, -1, 'x', newer),
+      register.compareAndSet(KEY, 0, 'x', newer, { ttlMs: Number.NaN }),
+    ];
+    for (const refused of wrong) await expect(refused).rejects.toThrow(InvalidArgumentError);
+    expect(() => fenced(client, { memoryMs: -1 })).toThrow(InvalidArgumentError);
+    expect(await client.exists(KEY)).toBe(0);
   });
 
   test('an equal token of another process is refused', async () => {

@@ -11,15 +11,24 @@ import { freePort } from './processes.ts';
 /** From the client to the server, or back. */
 export type Way = 'requests' | 'replies';
 
+/** Picks connections by what their clients have sent so far, its beginning at least. */
+export type Where = (sent: string) => boolean;
+
 const HOST = '127.0.0.1';
 const BOTH: readonly Way[] = ['requests', 'replies'];
+const REMEMBERED_BYTES = 16_384;
+
+interface Loss {
+  readonly way: Way;
+  readonly matches: (bytes: Buffer) => boolean;
+  readonly lost: () => void;
+}
 
 /** What is faulty at the moment, for all connections. */
 interface Faults {
   readonly held: Set<Way>;
   delayMs: number;
-  /** A request that matches loses its reply, and the connection with it. */
-  toLose: { readonly isRequest: (bytes: Buffer) => boolean; readonly lost: () => void } | null;
+  toLose: Loss | null;
 }
 
 /** One way of one connection: passes bytes on in order, unless that way is held or they are not due yet. */
@@ -27,6 +36,8 @@ class Pipe {
   readonly #to: Socket;
   readonly #way: Way;
   readonly #faults: Faults;
+  /** Whether this connection alone lets nothing through. */
+  isHeld = false;
   /** An empty entry is the end of the stream. */
   readonly #queue: { readonly bytes: Buffer | null; readonly dueMs: number }[] = [];
   #timer: NodeJS.Timeout | null = null;
@@ -43,7 +54,7 @@ class Pipe {
   }
 
   flush(): void {
-    while (!this.#faults.held.has(this.#way)) {
+    while (!this.isHeld && !this.#faults.held.has(this.#way)) {
       const [next] = this.#queue;
       if (next === undefined) return;
       const leftMs = next.dueMs - performance.now();
@@ -73,6 +84,8 @@ class Link {
   readonly #server: Socket;
   readonly #pipes: Readonly<Record<Way, Pipe>>;
   readonly #faults: Faults;
+  /** What the client has sent, as far as it is remembered. */
+  sent = '';
   #losing: (() => void) | null = null;
   #isCut = false;
 
@@ -95,8 +108,15 @@ class Link {
     server.on('end', () => this.#pipes.replies.push(null));
   }
 
-  flush(): void {
-    for (const way of BOTH) this.#pipes[way].flush();
+  hold(ways: readonly Way[]): void {
+    for (const way of ways) this.#pipes[way].isHeld = true;
+  }
+
+  forward(): void {
+    for (const way of BOTH) {
+      this.#pipes[way].isHeld = false;
+      this.#pipes[way].flush();
+    }
   }
 
   /** Both ends find the connection closed. What the server has received it will do; nobody learns of it. */
@@ -116,22 +136,28 @@ class Link {
   }
 
   #onRequest(bytes: Buffer): void {
-    const { toLose } = this.#faults;
-    if (toLose?.isRequest(bytes)) {
-      this.#faults.toLose = null;
-      this.#losing = toLose.lost;
-    }
+    if (this.sent.length < REMEMBERED_BYTES) this.sent += bytes.toString('latin1');
+    // What is lost is the reply to it.
+    this.#losing ??= this.#lossOf('requests', bytes);
     this.#pipes.requests.push(bytes);
   }
 
   #onReply(bytes: Buffer): void {
     if (this.#isCut) return;
-    if (this.#losing === null) {
+    const lost = this.#losing ?? this.#lossOf('replies', bytes);
+    if (lost === null) {
       this.#pipes.replies.push(bytes);
       return;
     }
     this.cut();
-    this.#losing();
+    lost();
+  }
+
+  #lossOf(way: Way, bytes: Buffer): (() => void) | null {
+    const { toLose } = this.#faults;
+    if (toLose?.way !== way || !toLose.matches(bytes)) return null;
+    this.#faults.toLose = null;
+    return toLose.lost;
   }
 }
 
@@ -143,12 +169,14 @@ export class TcpProxy {
   readonly #server: Server;
   readonly #links = new Set<Link>();
   readonly #faults: Faults = { held: new Set(), delayMs: 0, toLose: null };
+  #targetPort: number;
   #isRefusing = false;
 
   private constructor(server: Server, targetPort: number) {
     this.#server = server;
+    this.#targetPort = targetPort;
     this.port = (server.address() as AddressInfo).port;
-    server.on('connection', (client) => this.#onConnection(client, targetPort));
+    server.on('connection', (client) => this.#onConnection(client));
   }
 
   /** Forwards to that port of 127.0.0.1 until it is told otherwise. */
@@ -170,12 +198,19 @@ export class TcpProxy {
     this.#faults.delayMs = 0;
     this.#faults.toLose = null;
     this.#isRefusing = false;
-    for (const link of this.#links) link.flush();
+    for (const link of this.#links) link.forward();
   }
 
-  /** Cuts every connection. What a server has received it will do; what is held is lost. */
-  cut(): void {
-    for (const link of [...this.#links]) link.cut();
+  /** Sends new connections to another port, as an address does that follows a failover. */
+  retarget(port: number): void {
+    this.#targetPort = port;
+  }
+
+  /** Cuts every connection, or some. What a server has received it will do; what is held is lost. */
+  cut(where: Where = () => true): void {
+    for (const link of [...this.#links]) {
+      if (where(link.sent)) link.cut();
+    }
   }
 
   /** Cuts every connection, and each new one at once. */
@@ -192,6 +227,13 @@ export class TcpProxy {
     for (const way of ways.length === 0 ? BOTH : ways) this.#faults.held.add(way);
   }
 
+  /** As `blackhole`, both ways, for some of the connections that there are. */
+  blackholeSome(where: Where): void {
+    for (const link of this.#links) {
+      if (where(link.sent)) link.hold(BOTH);
+    }
+  }
+
   /** Passes everything on later, each way by so many milliseconds. */
   delay(delayMs: number): void {
     this.#faults.delayMs = delayMs;
@@ -203,7 +245,14 @@ export class TcpProxy {
    */
   loseReply(isRequest: (bytes: Buffer) => boolean): Promise<void> {
     return new Promise((lost) => {
-      this.#faults.toLose = { isRequest, lost };
+      this.#faults.toLose = { way: 'requests', matches: isRequest, lost };
+    });
+  }
+
+  /** The next bytes from the server that match are lost, and so is their connection. Resolves when that has happened. */
+  loseMessage(isMessage: (bytes: Buffer) => boolean): Promise<void> {
+    return new Promise((lost) => {
+      this.#faults.toLose = { way: 'replies', matches: isMessage, lost };
     });
   }
 
@@ -214,14 +263,14 @@ export class TcpProxy {
     await once(this.#server, 'close');
   }
 
-  #onConnection(client: Socket, targetPort: number): void {
+  #onConnection(client: Socket): void {
     if (this.#isRefusing) {
       client.on('error', () => {});
       client.destroy();
       return;
     }
     this.connections += 1;
-    const server = connect({ port: targetPort, host: HOST, allowHalfOpen: true });
+    const server = connect({ port: this.#targetPort, host: HOST, allowHalfOpen: true });
     const link = new Link(client, server, this.#faults);
     this.#links.add(link);
     server.on('close', () => {

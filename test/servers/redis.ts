@@ -68,7 +68,8 @@ export class RedisServer {
 
   /** Sends one command over a connection of its own. */
   async command(...args: (string | number)[]): Promise<unknown> {
-    const client = new Redis(this.port, HOST, { retryStrategy: () => null, lazyConnect: true });
+    const options = { retryStrategy: () => null, lazyConnect: true, enableReadyCheck: false };
+    const client = new Redis(this.port, HOST, options);
     client.on('error', () => {});
     try {
       await client.connect();
@@ -96,6 +97,14 @@ export class RedisServer {
     await this.#ready();
   }
 
+  /** As `startAgain`, but slowly, and does not wait for the end: so many µs for each command that was written. */
+  async startLoading(delayUs: number): Promise<void> {
+    this.#server = this.#spawn(['--key-load-delay', String(delayUs)]);
+    await until('redis-server loads its data', async () => {
+      return /^loading:1/m.test(String(await this.command('INFO', 'persistence')));
+    });
+  }
+
   /** Ends it in order. */
   async stop(): Promise<void> {
     await this.#server.end('SIGTERM');
@@ -111,10 +120,10 @@ export class RedisServer {
     removeFolder(this.folder);
   }
 
-  #spawn(): Server {
+  #spawn(more: readonly string[] = []): Server {
     const settings = ['--bind', HOST, '--save', '', '--dir', this.folder];
     const durable = ['--appendonly', 'yes', '--appendfsync', 'always'];
-    const args = ['--port', String(this.port), ...settings, ...durable, ...this.#args];
+    const args = ['--port', String(this.port), ...settings, ...durable, ...this.#args, ...more];
     const env = { ...process.env, ...this.#environment };
     return new Server('redis-server', 'redis-server', args, this.folder, env);
   }

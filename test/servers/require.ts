@@ -27,12 +27,8 @@ export const TOOLS = {
     file: 'rabbitmq-server',
     folders: ['/usr/lib/rabbitmq/bin'],
   },
-  /** One server, and ensembles. */
-  zookeeper: {
-    package: 'zookeeper default-jre-headless',
-    file: 'zookeeper.jar',
-    folders: ['/usr/share/java'],
-  },
+  /** Makes certificates. */
+  openssl: { package: 'openssl', file: 'openssl', folders: [] },
   /** Checks models exhaustively. */
   spin: { package: 'spin gcc libc6-dev', file: 'spin', folders: [] },
   /** Sets the clock of one process. */

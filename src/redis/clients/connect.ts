@@ -8,6 +8,7 @@ import {
   IoredisClusterClient,
   type IoredisConnection,
   IoredisSingle,
+  isNoMaster,
 } from './ioredis.ts';
 import {
   type NodeRedisCluster,
@@ -24,9 +25,15 @@ export type AnyRedisClient =
   | { evalsha(...args: never[]): unknown; duplicate(...args: never[]): unknown }
   | { sendCommand(...args: never[]): unknown; duplicate(...args: never[]): unknown };
 
-/** Commands of a client of ours fail at once while it has no connection, and are never sent twice. */
+/**
+ * Commands of a client of ours fail at once while it has no connection, and are never sent twice. What a server that
+ * loads its data answers is a better reason than silence, so it is not waited for. A server that has become a replica is
+ * left: the address may lead to the new master.
+ */
 const OWN_OPTIONS = {
   lazyConnect: true,
+  enableReadyCheck: false,
+  reconnectOnError: isNoMaster,
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,

@@ -49,6 +49,7 @@ export interface IoredisCluster
 /** The store reconnects by itself, so that it knows when messages may have been missed. */
 const SUBSCRIBER_OPTIONS = {
   lazyConnect: true,
+  enableReadyCheck: false,
   keyPrefix: '',
   readOnly: false,
   autoResubscribe: false,
@@ -58,6 +59,11 @@ const SUBSCRIBER_OPTIONS = {
   retryStrategy: () => null,
   sentinelRetryStrategy: () => null,
 };
+
+/** The server is a replica, and will refuse every claim for as long as it is one. */
+export function isNoMaster(error: Error): boolean {
+  return /^(READONLY|MASTERDOWN) /.test(error.message);
+}
 
 abstract class IoredisClient implements RedisClient {
   abstract readonly isCluster: boolean;
@@ -164,21 +170,35 @@ export class IoredisSingle extends IoredisClient {
     keys: readonly string[],
     args: readonly string[],
   ): Promise<unknown> {
-    return this.#explained(super.evaluate(script, keys, args));
+    return this.#explained(this.#whenConnected(() => super.evaluate(script, keys, args)));
   }
 
   command(args: readonly string[]): Promise<unknown> {
-    return this.#explained(this.client.call(...args));
+    return this.#explained(this.#whenConnected(() => this.client.call(...args)));
   }
 
-  /** ioredis says that a connection is closed, and tells why in an event. */
+  /** The queue of a client without a connection has no limit, and the core makes the call again. */
+  async #whenConnected(send: () => Promise<unknown>): Promise<unknown> {
+    const { status } = this.client;
+    if (['close', 'reconnecting', 'end'].includes(status)) {
+      throw new Error(`the client of ioredis has no connection at the moment (${status})`);
+    }
+    return send();
+  }
+
+  /** ioredis says that a connection is closed; why, it told before. */
   async #explained<T>(promise: Promise<T>): Promise<T> {
     try {
       return await promise;
     } catch (error) {
-      const isReply = !(error instanceof Error) || error.name === 'ReplyError';
-      if (this.#failure === null || isReply) throw error;
-      throw new Error(`${this.#failure.message} (${error.message})`, { cause: this.#failure });
+      if (!(error instanceof Error)) throw error;
+      if (this.#isOwn && isNoMaster(error)) this.#failure = error;
+      if (error.name === 'ReplyError') throw error;
+      if (this.#failure !== null) {
+        throw new Error(`${this.#failure.message} (${error.message})`, { cause: this.#failure });
+      }
+      if (error.name !== 'MaxRetriesPerRequestError') throw error;
+      throw new Error('the connection was lost before Redis answered', { cause: error });
     }
   }
 

@@ -133,9 +133,14 @@ export class NodeRedisSingle extends NodeRedisClient {
   async connect(): Promise<void> {
     if (!this.#client.isOpen)
       throw new Error('the client is not connected: await client.connect()');
+    this.#client.off('ready', this.#onReady);
+    this.#client.on('ready', this.#onReady);
   }
 
-  command(args: readonly string[]): Promise<unknown> {
+  /** The queue of a client without a connection has no limit, and the core makes the call again. */
+  async command(args: readonly string[]): Promise<unknown> {
+    if (!this.#client.isReady)
+      throw new Error('the client of node-redis has no connection at the moment');
     return this.#client.sendCommand(args, PLAIN);
   }
 
@@ -152,7 +157,7 @@ export class NodeRedisSingle extends NodeRedisClient {
   }
 
   protected send(_key: string, args: readonly string[]): Promise<unknown> {
-    return this.#client.sendCommand(args, PLAIN);
+    return this.command(args);
   }
 
   protected async connectionTo(): Promise<NodeRedisConnection> {

@@ -28,6 +28,8 @@ local function claim(owner, units, all, ttl, wait)
   local before = epochNow()
   local queued = recordOf(owner)
   if queued then
+    -- A server out of memory takes a heartbeat after this, and keeps the place.
+    extend(order, queued.ttl)
     write(owner, waiterRecord(queued.units, queued.ttl), nowMs + queued.ttl + 1)
     keepFor(queued.ttl)
   end

@@ -20,6 +20,8 @@
  *       cas  {'ok', version} or {'differs', version}
  *       run  {'ok', what the custom script returned}
  *
+ * The key outlives the value by the fence memory, counted from the last use: a writer may come late.
+ *
  * Reading raises the fence as well: without that, a writer that stalled between its read and its write could overwrite
  * the value under the eyes of a successor that has read but not yet written.
  */
@@ -55,20 +57,19 @@ if fence[5] and tonumber(fence[5]) <= nowMs then
   fence[4], fence[5] = false, false
 end
 
--- The fence never ends before the value, and outlives it: a writer may come late.
-local function keep(ttlMs)
-  if ttlMs then
-    call('HSET', KEYS[1], 'x', string.format('%.0f', nowMs + ttlMs))
-    call('PEXPIRE', KEYS[1], math.max(ttlMs, memoryMs))
-  else
-    call('HDEL', KEYS[1], 'x')
+local function keep()
+  local value = call('HMGET', KEYS[1], 'v', 'x')
+  if value[1] and not value[2] then
     call('PERSIST', KEYS[1])
+  else
+    local leftMs = value[1] and math.max(0, tonumber(value[2]) - nowMs) or 0
+    call('PEXPIRE', KEYS[1], string.format('%.0f', leftMs + memoryMs))
   end
 end
 
 raise()
 if action == 'get' then
-  if not fence[4] then call('PEXPIRE', KEYS[1], memoryMs) end
+  keep()
   return { 'ok', version, fence[4] }
 end
 `;
@@ -77,11 +78,16 @@ export const FENCE: Script = script(
   'fence',
   `${FENCE_LUA}
 if action == 'cas' and version ~= tonumber(ARGV[7]) then
-  if not fence[4] then call('PEXPIRE', KEYS[1], memoryMs) end
+  keep()
   return { 'differs', version }
 end
 call('HSET', KEYS[1], 'v', ARGV[5], 'n', version + 1)
-keep(tonumber(ARGV[6]))
+if ARGV[6] == '' then
+  call('HDEL', KEYS[1], 'x')
+else
+  call('HSET', KEYS[1], 'x', string.format('%.0f', nowMs + ARGV[6]))
+end
+keep()
 return { 'ok', version + 1 }
 `,
 );
@@ -96,13 +102,11 @@ ${lua}
 end
 local arguments = {}
 for index = 5, #ARGV do arguments[index - 4] = ARGV[index] end
+-- What fails in there, or deletes the key, must not leave a fence for ever, or none.
+keep()
 local result = body(KEYS, arguments)
-local value = call('HMGET', KEYS[1], 'v', 'x')
-if not value[1] then
-  call('PEXPIRE', KEYS[1], memoryMs)
-elseif not value[2] then
-  call('PERSIST', KEYS[1])
-end
+call('HSET', KEYS[1], 't', token, 'o', process)
+keep()
 return { 'ok', result }
 `,
   );

@@ -79,11 +79,14 @@ local function write(owner, record, deadMs)
   call('ZADD', order, text(deadMs), 'd' .. owner)
 end
 
+-- Never shortens: others may be there for longer.
+local function extend(key, ms) call('PEXPIRE', key, text(math.max(call('PTTL', key), ms))) end
+
 -- Side keys outlive whoever is in them. Doubled, so that few steps have to look after it.
 local function keepFor(ttlMs)
   if call('PTTL', members) < ttlMs + SPARE_MS or call('PTTL', order) < ttlMs + SPARE_MS then
-    call('PEXPIRE', members, 2 * ttlMs + SPARE_MS)
-    call('PEXPIRE', order, 2 * ttlMs + SPARE_MS)
+    extend(members, 2 * ttlMs + SPARE_MS)
+    extend(order, 2 * ttlMs + SPARE_MS)
   end
 end
 
@@ -215,7 +218,7 @@ local function rearm(owner, lease)
   if value ~= SHARED then
     call('PEXPIRE', lock, lease.ttl)
   else
-    if call('PTTL', lock) <= lease.ttl then call('PEXPIRE', lock, lease.ttl) end
+    extend(lock, lease.ttl)
     local deadMs = tonumber(call('ZSCORE', order, 'd' .. owner))
     call('ZADD', order, text(math.max(deadMs, nowMs + lease.ttl)), 'd' .. owner)
     keepFor(lease.ttl)
