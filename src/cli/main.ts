@@ -6,11 +6,19 @@
 import { once } from 'node:events';
 import { parseArgs } from 'node:util';
 import { type Call, type Command, UsageError } from './command.ts';
+import { deadLettersList } from './dead-letters-list.ts';
+import { deadLettersReplay } from './dead-letters-replay.ts';
 import { locksBreak } from './locks-break.ts';
 import { locksList } from './locks-list.ts';
 import { locksShow } from './locks-show.ts';
 
-const COMMANDS: readonly Command[] = [locksList, locksShow, locksBreak];
+const COMMANDS: readonly Command[] = [
+  locksList,
+  locksShow,
+  locksBreak,
+  deadLettersList,
+  deadLettersReplay,
+];
 
 function help(commands: readonly Command[]): string {
   const lines = commands.map(

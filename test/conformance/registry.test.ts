@@ -7,8 +7,11 @@ import { describe, expect, test } from 'vitest';
 import { fixtures as serverless } from './fixtures/index.ts';
 import { redisFixtures } from './fixtures/redis.ts';
 import { redlockFixtures } from './fixtures/redlock.ts';
+import { zookeeperFixtures } from './fixtures/zookeeper.ts';
 
-const onServers = [...redisFixtures, ...redlockFixtures].map(({ fixture }) => fixture);
+const onServers = [...redisFixtures, ...redlockFixtures, ...zookeeperFixtures].map(
+  ({ fixture }) => fixture,
+);
 const fixtures = [...serverless, ...onServers];
 
 /** A store may have several fixtures: the part before the comma names its folder. */

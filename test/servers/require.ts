@@ -27,6 +27,12 @@ export const TOOLS = {
     file: 'rabbitmq-server',
     folders: ['/usr/lib/rabbitmq/bin'],
   },
+  /** One server, and ensembles. */
+  zookeeper: {
+    package: 'zookeeper default-jre-headless',
+    file: 'zookeeper.jar',
+    folders: ['/usr/share/java'],
+  },
   /** Makes certificates. */
   openssl: { package: 'openssl', file: 'openssl', folders: [] },
   /** Checks models exhaustively. */

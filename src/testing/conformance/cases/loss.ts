@@ -43,6 +43,7 @@ async function renewed(trial: Trial): Promise<void> {
   const ttlMs = 600;
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt += 1) {
     const [holder, rival] = trial.participants(2, { ttlMs });
+    await trial.warmUp(holder, rival);
     const lease = await trial.settles('the lease', holder.locks.acquire(KEY));
     const enoughAtMs = performance.now() + 3 * ttlMs;
     let stalledMs = 0;
