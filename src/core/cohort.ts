@@ -5,7 +5,8 @@
  * Everything that happens ends in `advance`, the one place that decides what is next: serve the line, end what nobody
  * can use, claim for whoever still waits.
  */
-import { type Stopwatch, stopwatch } from './clock.ts';
+import { addAbortListener } from 'node:events';
+import { type Stopwatch, stopwatch, type Timer } from './clock.ts';
 import * as diagnostics from './diagnostics.ts';
 import {
   AcquireTimeoutError,
@@ -26,17 +27,18 @@ interface Request {
   readonly passedMs: Stopwatch | undefined;
   readonly resolve: (lease: Lease) => void;
   readonly reject: (reason: unknown) => void;
-  /** Removes its timer and its listener. */
-  readonly leave: () => void;
+  readonly timer: Timer;
+  /** Listens to its signal. */
+  readonly ear: Disposable | undefined;
 }
 
 export class Cohort {
   readonly key: string;
   readonly runtime: Runtime;
   /** First come, first served. */
-  readonly #queue: Request[] = [];
+  #queue: Request[] = [];
   /** Claiming or held. A lock has one at the most, a semaphore as many as its limit. */
-  readonly #tenancies: Tenancy[] = [];
+  #tenancies: Tenancy[] = [];
   #isAdvancing = false;
   #advancesAgain = false;
 
@@ -59,17 +61,12 @@ export class Cohort {
   enqueue(spec: Spec, signal: AbortSignal | undefined): Promise<Lease> {
     return new Promise((resolve, reject) => {
       const { clock } = this.runtime;
-      const onAbort = (): void => this.#giveUp(request, signal?.reason);
-      signal?.addEventListener('abort', onAbort);
+      const ear = signal && addAbortListener(signal, () => this.#giveUp(request, signal.reason));
       // An answer to a single attempt that comes later than its ttl is worth nothing.
       const boundMs = spec.waitMs || spec.ttlMs;
       const timer = clock.setTimer(() => this.#timedOut(request), boundMs, true);
-      const leave = (): void => {
-        clock.clearTimer(timer);
-        signal?.removeEventListener('abort', onAbort);
-      };
       const passedMs = diagnostics.acquired.hasSubscribers ? stopwatch(clock) : undefined;
-      const request: Request = { spec, passedMs, resolve, reject, leave };
+      const request: Request = { spec, passedMs, resolve, reject, timer, ear };
       this.#queue.push(request);
       this.runtime.waiting += 1;
       this.advance();
@@ -149,7 +146,7 @@ export class Cohort {
     }
     this.#isAdvancing = false;
     const { cohorts } = this.runtime;
-    const isEmpty = this.#tenancies.length + this.#queue.length === 0;
+    const isEmpty = !(this.#tenancies.length + this.#queue.length);
     if (isEmpty && cohorts.get(this.key) === this) cohorts.delete(this.key);
   }
 
@@ -175,7 +172,7 @@ export class Cohort {
         } else {
           tenancy.drop();
         }
-      } else if (tenancy.users.length === 0 && (this.#queue.length > 0 || !tenancy.retain())) {
+      } else if (!tenancy.users.length && (this.#queue.length > 0 || !tenancy.retain())) {
         tenancy.drop(request && this.#claimFor(request));
         if (request) claiming += 1;
       }
@@ -200,7 +197,7 @@ export class Cohort {
 
   #claimFor(request: Request): Tenancy {
     const tenancy = new Tenancy(this, request.spec, !isOnce(request.spec));
-    this.#tenancies.push(tenancy);
+    this.#tenancies = this.#tenancies.concat(tenancy);
     return tenancy;
   }
 
@@ -211,8 +208,11 @@ export class Cohort {
   #grant(tenancy: Tenancy, spec: Spec, passedMs: Stopwatch | undefined): Lease {
     const lease = tenancy.serve(spec);
     if (diagnostics.acquired.hasSubscribers) {
-      const { key, token } = lease;
-      diagnostics.acquired.publish({ key, token, waitedMs: passedMs?.() ?? null });
+      diagnostics.acquired.publish({
+        key: lease.key,
+        token: lease.token,
+        waitedMs: passedMs?.() ?? null,
+      });
     }
     return lease;
   }
@@ -222,7 +222,10 @@ export class Cohort {
   /** Takes a caller out of the line, whatever comes of it. */
   #take(request: Request): Request {
     this.#queue.splice(this.#queue.indexOf(request), 1);
-    request.leave();
+    // Gives back the room of a line that is over.
+    if (!this.#queue.length) this.#queue = [];
+    this.runtime.clock.clearTimer(request.timer);
+    request.ear?.[Symbol.dispose]();
     this.runtime.waiting -= 1;
     return request;
   }
@@ -265,5 +268,5 @@ function standsFor({ spec, claim }: Tenancy, request: Request): boolean {
 
 /** One attempt only: it is answered at once and never waits in the store. */
 function isOnce(spec: Spec): boolean {
-  return spec.waitMs === 0;
+  return !spec.waitMs;
 }

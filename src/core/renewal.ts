@@ -76,7 +76,9 @@ export function startRenewal(clock: Clock, renew: LeaseStore['renew']): Renewal 
       held.add(tenancy);
       wakeIn(tenancy.renewInMs());
     },
-    remove: (tenancy) => void held.delete(tenancy),
+    remove(tenancy) {
+      held.delete(tenancy);
+    },
     renewAll: () => void send([...held]),
     stop,
   };

@@ -79,8 +79,11 @@ export function startRuntime(
     runtime.calls += 1;
     try {
       if (!isOpen && operation !== 'close') await open();
-      const method = store[operation] as (...given: unknown[]) => ReturnType<typeof call>;
-      return (await method.apply(store, args)) as never;
+      const methods = store as unknown as Record<
+        Operation,
+        (...given: unknown[]) => Promise<never>
+      >;
+      return await methods[operation](...args);
     } catch (cause) {
       if (storeError.hasSubscribers) storeError.publish({ store: store.name, operation, cause });
       throw cause;
@@ -90,8 +93,9 @@ export function startRuntime(
   };
 
   function retryMs(attempt: number, ttlMs: number): number {
-    const ceilingMs = Math.min(RETRY_CEILING_MS, ttlMs / 3);
-    return Math.min(ceilingMs, RETRY_FLOOR_MS * 2 ** attempt) * (0.5 + random() / 2);
+    return (
+      Math.min(RETRY_CEILING_MS, ttlMs / 3, RETRY_FLOOR_MS * 2 ** attempt) * (0.5 + random() / 2)
+    );
   }
 
   function delay(delayMs: number): Promise<void> {

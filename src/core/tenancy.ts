@@ -38,7 +38,7 @@ export class Tenancy {
   /** Why the last claim was not answered, when it was not. */
   failure: { readonly cause: unknown } | undefined;
   /** Local callers that have a lease under it. */
-  readonly users: LocalLease[] = [];
+  users: LocalLease[] = [];
   readonly #cohort: Cohort;
   /** Since before the sending of the first claim; later, of the last claim that was answered. */
   #sinceAnswered: Stopwatch | undefined;
@@ -48,7 +48,7 @@ export class Tenancy {
   #isWanted = false;
   #grants = 0;
   #isKicked = false;
-  #endPause: () => void = () => {};
+  #endPause: (() => void) | undefined;
   #timer: Timer;
   #retainMs = 0;
   #wasUsed = false;
@@ -59,8 +59,14 @@ export class Tenancy {
     this.runtime = cohort.runtime;
     this.spec = spec;
     this.ttlMs = spec.ttlMs;
-    const { units, capacity, ttlMs } = spec;
-    this.claim = { key: cohort.key, owner: this.runtime.newOwner(), units, capacity, ttlMs, wait };
+    this.claim = {
+      key: cohort.key,
+      owner: this.runtime.newOwner(),
+      units: spec.units,
+      capacity: spec.capacity,
+      ttlMs: spec.ttlMs,
+      wait,
+    };
   }
 
   // --- Claiming ------------------------------------------------------------------------------------------------------
@@ -234,19 +240,22 @@ export class Tenancy {
     if (this.phase !== 'held' || !sameClaim(spec, this.spec)) return false;
     const isShared = spec.capacity === SHARED_CAPACITY && spec.units === 1;
     if (this.users.length > 0 && !isShared) return false;
-    if (this.#grants === 0) return this.remainingMs() > 0;
+    if (!this.#grants) return this.remainingMs() > 0;
     // In jeopardy it is not passed on at all, and while another process waits only so far.
     if (this.#grants >= GRANTS_PER_EPOCH || this.isInJeopardy()) return false;
     const { maxPasses, maxPassMs, clock } = this.runtime;
-    if (!this.#isWanted) return true;
-    return this.#grants <= maxPasses && clock.monotonicMs() - this.#grantedAtMs < maxPassMs;
+    return (
+      !this.#isWanted ||
+      (this.#grants <= maxPasses && clock.monotonicMs() - this.#grantedAtMs < maxPassMs)
+    );
   }
 
   /** A lease for a local caller. Only after `canServe`. */
   serve(spec: Spec): LocalLease {
     const lease = new LocalLease(this, this.#grants, spec.maxHoldMs);
     this.#grants += 1;
-    this.users.push(lease);
+    // An array that grows by `push` takes room for sixteen more, and nearly every tenancy has one user.
+    this.users = this.users.concat(lease);
     this.runtime.leases += 1;
     // The timer of an earlier wish would keep it for too long.
     if (spec.retainMs < this.#retainMs) this.#stopTimer();
@@ -259,13 +268,13 @@ export class Tenancy {
   userLeft(lease: LocalLease): Promise<void> | undefined {
     const index = this.users.indexOf(lease);
     if (index !== -1) this.users.splice(index, 1);
-    if (this.users.length === 0) this.#cohort.advance();
+    if (!this.users.length) this.#cohort.advance();
     return this.#dropped;
   }
 
   /** Keeps an unused lease for a while. False when its last user did not ask for that, or another process wants it. */
   retain(): boolean {
-    if (this.#retainMs === 0 || this.#isWanted || this.#grants === 0) return false;
+    if (!this.#retainMs || this.#isWanted || !this.#grants) return false;
     if (!this.#timer) {
       this.#wasUsed = false;
       // One timer for many uses: it only looks whether there was one since it was set.
@@ -303,6 +312,6 @@ export class Tenancy {
   #stopTimer(): void {
     this.runtime.clock.clearTimer(this.#timer);
     this.#timer = undefined;
-    this.#endPause();
+    this.#endPause?.();
   }
 }
