@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { open } from 'lmdb';
 import { type Check, inFolder, type Report, type Workload, whole } from '../measure.ts';
-import type { Order, Tally } from './hot-key-worker.ts';
+import type { Order, Tally } from './embedded-hot-key-worker.ts';
 
 const NAME = 'embedded-hot-key';
 const PROCESSES = 3;
@@ -32,7 +32,7 @@ export const embeddedHotKey: Workload = {
 };
 
 async function runWorkers(order: Order): Promise<Tally[]> {
-  const program = join(import.meta.dirname, 'hot-key-worker.js');
+  const program = join(import.meta.dirname, 'embedded-hot-key-worker.js');
   const workers = Array.from({ length: PROCESSES }, () => fork(program));
   try {
     await Promise.all(workers.map((worker) => answerTo(worker, order)));
@@ -103,8 +103,9 @@ function report(tallies: readonly Tally[], count: number, durationMs: number): R
   const perHandOver = (operations / Math.max(1, handOvers)).toFixed(1);
   return {
     workload: NAME,
-    rows: [],
+    tables: [],
     checks,
+    plots: [],
     notes: [
       `operations of each process: ${share}; ${whole(handOvers)} grants by the store, one in ${perHandOver}`,
       `wait p50 ${p50} ms, p99 ${p99} ms; longest hold ${maxHoldMs.toFixed(1)} ms`,

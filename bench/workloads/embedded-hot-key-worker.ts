@@ -1,4 +1,4 @@
-/** One process of the hot-key workload. */
+/** One process of the embedded-hot-key workload. */
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { type Lease, LockManager } from 'leasehold';

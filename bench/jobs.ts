@@ -1,0 +1,100 @@
+/**
+ * What a worker process is told to do, and what it answers.
+ */
+import type { Contender } from './contenders.ts';
+import type { Buckets } from './histogram.ts';
+
+interface Common {
+  readonly port: number;
+  readonly contender: Contender;
+}
+
+/** Opens what the later jobs of a contender use, and takes one lock. */
+export interface WarmUp extends Common {
+  readonly kind: 'warm-up';
+}
+
+/** The critical section that all contenders share: read a number from Redis, add one, write it back. */
+export interface Add extends Common {
+  readonly kind: 'add';
+  /** Each task takes one of so many keys, the first ones most often; 0: each task has a key of its own. */
+  readonly keys: number;
+  readonly tasks: number;
+  readonly durationMs: number;
+}
+
+export interface AddResult {
+  /** All that were done. */
+  readonly operations: number;
+  /** Those that were done in time. */
+  readonly inTime: number;
+  readonly gaveUp: number;
+  readonly waits: Buckets;
+  readonly longestWaitMs: number;
+  readonly byTask: readonly number[];
+  readonly cpuUs: number;
+}
+
+/** Takes the lock, holds it for a moment, and gives it back, again and again. */
+export interface HandOver extends Common {
+  readonly kind: 'hand-over';
+  readonly holdMs: number;
+  readonly durationMs: number;
+}
+
+export interface HandOverResult {
+  /** By the clock that all processes of a machine share, in milliseconds. */
+  readonly grantedAtMs: readonly number[];
+  readonly releasedAtMs: readonly number[];
+}
+
+/** So many tasks want one lock, once each. */
+export interface Drain extends Common {
+  readonly kind: 'drain';
+  readonly tasks: number;
+}
+
+export interface DrainResult {
+  readonly servedAtMs: readonly number[];
+}
+
+/** Holds so many leases for a while. */
+export interface Hold extends Common {
+  readonly kind: 'hold';
+  readonly leases: number;
+  readonly durationMs: number;
+}
+
+export interface HoldResult {
+  readonly lost: number;
+  /** Processor time while they were only held, as a share of one core. */
+  readonly coreShare: number;
+  readonly heldMs: number;
+}
+
+/** Bytes of the heap for each held lease and each local waiter. Needs `--expose-gc`. */
+export interface Weigh extends Common {
+  readonly kind: 'weigh';
+  /** So many leases, and a tenth of it waiters. */
+  readonly count: number;
+}
+
+export interface WeighResult {
+  readonly leaseBytes: number;
+  readonly waiterBytes: number;
+}
+
+export type Job = (WarmUp | Add | HandOver | Drain | Hold | Weigh) & {
+  readonly startAtMs?: number;
+  /** Which of the processes this is. */
+  readonly place?: number;
+};
+
+export interface Results {
+  readonly 'warm-up': null;
+  readonly add: AddResult;
+  readonly 'hand-over': HandOverResult;
+  readonly drain: DrainResult;
+  readonly hold: HoldResult;
+  readonly weigh: WeighResult;
+}

@@ -1,0 +1,48 @@
+/** What the report says besides its figures. */
+
+/** In the order of the report. */
+export const TITLES: Readonly<Record<string, string>> = {
+  uncontended: 'A free key, one task',
+  'uncontended-64': '64 free keys in one process',
+  retained: 'The same key again, retained',
+  'hot-key': 'One key that all want',
+  'hand-over': 'From one process to another',
+  drain: 'A hundred waiters',
+  skewed: '10,000 keys, some wanted more than others',
+  held: '100,000 leases at once',
+  memory: 'Memory',
+  growth: 'How cost grows',
+  'embedded-hot-key': 'One key on the embedded store',
+};
+
+export const INTRODUCTION = `# Benchmarks
+
+Made by \`npm run bench -- all\`, which takes a quarter of an hour, starts its own servers, and writes this page from what it
+measured; \`npm run bench -- WORKLOAD --quick\` looks at one of them in seconds and keeps nothing. Nothing here was written by
+hand but the explanations.
+
+- All contenders do the same work on the same server, through the same version of the same client, in turns: one round of
+  each, then the next. Each round has its own ratio to the *limit*, the same work without any lock; medians over the rounds
+  are shown. Trust the ratios more than the figures.
+- Peers are used as their own documentation says, with their defaults and with polling that was tuned by hand.
+- The sum is looked at after every round. **A wrong sum voids the row.**
+- *Longest* is the longest of all rounds, not a median. *Gave up* counts calls that a library ended with an error
+  although nothing was wrong; the caller tried again at once.`;
+
+export const BEYOND_ONE_MACHINE = `## Beyond one machine, on paper
+
+Nothing in this section was measured; it follows from the figures above.
+
+- **One lock lives in one hash slot**, so a Redis Cluster of *n* masters carries *n* times the operations of one, as long as keys
+  spread over the slots. A master is one thread: it saturates at 1,000,000 µs ÷ *server µs each* operations a second. The clients
+  saturate at as many processes times 1,000,000 µs ÷ *client µs each*.
+- **A run of operations is for one slot.** Spread over *s* slots, the calls of one turn of the event loop are up to *s* runs, and
+  the server pays more for each: the saving of long runs goes with the share of keys that one slot has.
+- **One hot key does not scale with machines, whoever holds it**: its operations are one after the other. What counts is the
+  hold and the hand-over. Across machines a hand-over costs one way to the server and one to the next process; with a network
+  of 0.5 ms there and back, about 1 ms. Local passes cost no way at all, so the key makes *s* ÷ (*s* × hold + hand-over) operations a
+  second, where *s* is how many tasks a tenancy serves: at most 33 by default while others wait.
+- **Listening** costs one connection for each process and master. Messages go to one process each, so a release costs the same
+  with ten processes as with a thousand.
+- **Renewal** is one operation for each held lease every third of the ttl: 100,000 leases of 10 s are 30,000 operations a second,
+  which is most of what one master carries. Hold fewer, or longer: the ttl counts in proportion.`;

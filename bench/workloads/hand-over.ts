@@ -1,0 +1,102 @@
+import { contender, OURS, peers } from '../contenders.ts';
+import { type Crew, withCrew } from '../crew.ts';
+import type { HandOverResult } from '../jobs.ts';
+import {
+  atMost,
+  type Column,
+  type Effort,
+  median,
+  percentile,
+  type Row,
+  type Workload,
+} from '../measure.ts';
+import { type BenchServer, withServer } from '../server.ts';
+
+const PROCESSES = 2;
+const HOLD_MS = 4;
+const PINGS = 200;
+const MAX_ROUND_TRIPS = 2;
+const COLUMNS: readonly Column[] = [
+  { key: 'p50Ms', label: 'p50 ms', digits: 2 },
+  { key: 'p99Ms', label: 'p99 ms', digits: 2 },
+  { key: 'roundTrips', label: 'round trips', digits: 1 },
+  { key: 'count', label: 'hand-overs', digits: 0 },
+];
+
+export const handOver: Workload = {
+  name: 'hand-over',
+  summary:
+    'from a release in one process to the grant in another that waits, nothing else going on',
+  run: (effort) =>
+    withServer((server) =>
+      withCrew(PROCESSES, async (crew) => {
+        const rows = await measure(server, crew, effort);
+        const ours = rows.find(({ name }) => name === OURS)?.figures['roundTrips'] ?? Infinity;
+        return {
+          workload: 'hand-over',
+          tables: [
+            { title: `${PROCESSES} processes, holds of ${HOLD_MS} ms`, columns: COLUMNS, rows },
+          ],
+          checks: [atMost('hand-over p50, in round trips', ours, MAX_ROUND_TRIPS)],
+          notes: ['a round trip is the median PING of the same round, from an idle process'],
+          plots: [],
+        };
+      }),
+    ),
+};
+
+async function measure(server: BenchServer, crew: Crew, effort: Effort): Promise<Row[]> {
+  const contenders = [contender(OURS), ...peers(effort.isQuick ? [5] : [null, 1])];
+  const { port } = server;
+  const rounds = contenders.map((): { timesMs: number[]; pingMs: number }[] => []);
+  for (let round = 0; round < effort.rounds; round += 1) {
+    for (const [index, one] of contenders.entries()) {
+      await crew.run({ kind: 'warm-up', port, contender: one });
+      const pingMs = await pingOf(server);
+      const durationMs = 2 * effort.roundMs;
+      const job = { kind: 'hand-over', port, contender: one, holdMs: HOLD_MS, durationMs } as const;
+      rounds[index]?.push({ timesMs: handOversOf(await crew.run(job)), pingMs });
+    }
+  }
+  return contenders.map(({ name }, index) => {
+    const own = rounds[index] ?? [];
+    const timesMs = own.flatMap((round) => round.timesMs);
+    if (timesMs.length === 0) return { name, figures: {}, invalid: 'no hand-over took place' };
+    const trips = own
+      .filter((round) => round.timesMs.length > 0)
+      .map((round) => median(round.timesMs) / round.pingMs);
+    const figures = {
+      p50Ms: median(timesMs),
+      p99Ms: percentile(timesMs, 0.99),
+      roundTrips: median(trips),
+      count: timesMs.length,
+    };
+    return { name, figures };
+  });
+}
+
+async function pingOf(server: BenchServer): Promise<number> {
+  const timesMs: number[] = [];
+  for (let ping = 0; ping < PINGS; ping += 1) {
+    const startMs = performance.now();
+    await server.admin.ping();
+    timesMs.push(performance.now() - startMs);
+  }
+  return median(timesMs);
+}
+
+/** From each release to the grant that came next, where that is in another process. */
+function handOversOf(results: readonly HandOverResult[]): number[] {
+  const moments = results.flatMap(({ grantedAtMs, releasedAtMs }, process) => [
+    ...grantedAtMs.map((atMs) => ({ atMs, process, isGrant: true })),
+    ...releasedAtMs.map((atMs) => ({ atMs, process, isGrant: false })),
+  ]);
+  moments.sort((a, b) => a.atMs - b.atMs);
+  const timesMs: number[] = [];
+  for (const [index, { atMs, process, isGrant }] of moments.entries()) {
+    const before = moments[index - 1];
+    if (!isGrant || before === undefined || before.isGrant || before.process === process) continue;
+    timesMs.push(atMs - before.atMs);
+  }
+  return timesMs;
+}

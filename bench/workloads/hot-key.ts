@@ -1,0 +1,157 @@
+import {
+  ADD_COLUMNS,
+  addInTurns,
+  type Entry,
+  type Outcome,
+  type Round,
+  rowOf,
+  waitsOf,
+} from '../adding.ts';
+import { contender, NO_LOCK, OURS, peers } from '../contenders.ts';
+import { withCrew } from '../crew.ts';
+import { tail } from '../histogram.ts';
+import {
+  atLeast,
+  atMost,
+  type Check,
+  type Effort,
+  median,
+  type Plot,
+  type Report,
+  type Table,
+  type Workload,
+} from '../measure.ts';
+import { withServer } from '../server.ts';
+
+const NAME = 'hot-key';
+const SIZES = [
+  { processes: 2, tasks: 8 },
+  { processes: 4, tasks: 25 },
+] as const;
+const POLLS_MS = [null, 1, 5, 20] as const;
+const QUICK_POLLS_MS = [5] as const;
+
+export const hotKey: Workload = {
+  name: NAME,
+  summary: 'one key that all want all the time: read a number from Redis, add one, write it back',
+  run: (effort) =>
+    withServer((server) =>
+      withCrew(SIZES[1].processes, async (crew) => {
+        const sizes = effort.isQuick ? SIZES.slice(0, 1) : SIZES;
+        const parts: Part[] = [];
+        for (const size of sizes) {
+          const outcomes = await addInTurns(server, crew, entriesOf(size, effort), effort);
+          parts.push({ ...size, outcomes });
+        }
+        return report(parts);
+      }),
+    ),
+};
+
+interface Part {
+  readonly processes: number;
+  readonly tasks: number;
+  readonly outcomes: readonly Outcome[];
+}
+
+function entriesOf(size: { processes: number; tasks: number }, effort: Effort): Entry[] {
+  const one = { ...size, keys: 1 };
+  const polls = effort.isQuick ? QUICK_POLLS_MS : POLLS_MS;
+  return [
+    {
+      name: 'limit: no lock, one process, one task',
+      contender: contender(NO_LOCK),
+      processes: 1,
+      tasks: 1,
+      keys: 1,
+    },
+    { name: OURS, contender: contender(OURS), ...one },
+    ...peers(polls).map((peer) => ({ name: peer.name, contender: peer, ...one })),
+    { name: 'no lock, all tasks', contender: contender(NO_LOCK), ...one },
+  ];
+}
+
+function report(parts: readonly Part[]): Report {
+  return {
+    workload: NAME,
+    tables: parts.map(tableOf),
+    checks: parts.slice(0, 1).flatMap(checksOf),
+    notes: [
+      'commands each: what an operation sends beyond the GET and SET of its work',
+      'the last row has no lock, so that its sum is wrong: it shows that the check bites',
+    ],
+    plots: parts.map(plotOf),
+  };
+}
+
+function tableOf({ processes, tasks, outcomes }: Part): Table {
+  return {
+    title: `${processes} processes of ${tasks} tasks`,
+    columns: ADD_COLUMNS,
+    rows: outcomes.map(rowOf),
+  };
+}
+
+function checksOf({ processes, tasks, outcomes }: Part): Check[] {
+  const ours = outcomes.find(({ entry }) => entry.name === OURS);
+  if (ours === undefined || ours.rounds.length === 0) return [];
+  const of = (value: (round: Round) => number): number => median(ours.rounds.map(value));
+  // A round of all waiters: as long as it takes to serve each of them once.
+  const rounds = of(
+    ({ longestWaitMs, perSecond }) => longestWaitMs / ((processes * tasks * 1_000) / perSecond),
+  );
+  const size = `${processes} x ${tasks}`;
+  const best = Math.max(
+    ...outcomes
+      .filter(({ entry }) => entry.contender.package !== NO_LOCK && entry.name !== OURS)
+      .flatMap((peer) => median(peer.rounds.map(({ perSecond }) => perSecond)) || 0),
+  );
+  return [
+    atLeast(
+      `${size}: of one process alone without a lock`,
+      of(({ ratio }) => ratio),
+      1.2,
+    ),
+    atLeast(`${size}: of the best peer`, of(({ perSecond }) => perSecond) / best, 1),
+    atMost(`${size}: longest wait, in rounds of all waiters`, rounds, 3),
+    atLeast(
+      `${size}: share of the process that had less`,
+      of(({ leastShare }) => leastShare),
+      0.95,
+    ),
+    atMost(
+      `${size}: commands beyond those of the work`,
+      of(({ commands }) => commands),
+      0.5,
+    ),
+  ];
+}
+
+function plotOf({ processes, tasks, outcomes }: Part): Plot {
+  const shown = outcomes.filter(
+    ({ entry, rounds }) => entry.contender.package !== NO_LOCK && rounds.length > 0,
+  );
+  return {
+    file: `hot-key-${processes}x${tasks}-waits`,
+    title: `Waits for one key, ${processes} processes of ${tasks} tasks`,
+    x: { label: 'wait, ms', isLog: true },
+    y: { label: 'share of waits that are longer', isLog: true },
+    series: shortlist(shown).map(({ entry, rounds }) => ({
+      name: entry.name,
+      points: tail(waitsOf(rounds)),
+    })),
+  };
+}
+
+/** This package, and of each peer its defaults and its best polling: more lines cannot be told apart. */
+function shortlist(outcomes: readonly Outcome[]): Outcome[] {
+  const best = new Map<string, Outcome>();
+  const speed = ({ rounds }: Outcome): number => median(rounds.map(({ perSecond }) => perSecond));
+  for (const outcome of outcomes) {
+    const { contender: own } = outcome.entry;
+    const group = `${own.package} ${own.pollMs === null}`;
+    const before = best.get(group);
+    if (before === undefined || speed(outcome) > speed(before)) best.set(group, outcome);
+  }
+  return [...best.values()];
+}
