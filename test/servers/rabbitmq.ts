@@ -11,6 +11,7 @@ const LAUNCHER = '/usr/lib/rabbitmq/bin/rabbitmq-server';
 const CONTROL = '/usr/lib/rabbitmq/bin/rabbitmqctl';
 const COOKIE = 'LEASEHOLD-TESTS';
 const AMQP_HEADER = Buffer.from([0x41, 0x4d, 0x51, 0x50, 0, 0, 9, 1]);
+const VM_ARGUMENTS = '-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none';
 const READY_TIMEOUT_MS = 90_000;
 /** Two tests may draw the same port in the same moment. */
 const MAX_STARTS = 3;
@@ -20,6 +21,8 @@ export interface BrokerOptions {
   readonly hasHashExchange?: boolean;
   /** Further lines of its configuration. */
   readonly configuration?: readonly string[];
+  /** Settings that have no line there, as arguments of its virtual machine. */
+  readonly erlangArguments?: string;
 }
 
 interface Place {
@@ -126,8 +129,7 @@ export class RabbitServer {
       ERL_EPMD_PORT: String(place.epmdPort),
       ERL_EPMD_ADDRESS: HOST,
       RUNNING_UNDER_SYSTEMD: '1',
-      RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS:
-        '-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none',
+      RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: `${VM_ARGUMENTS} ${options.erlangArguments ?? ''}`,
     };
     return new RabbitServer(place, folder, environment, epmd);
   }

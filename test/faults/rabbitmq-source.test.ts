@@ -1,0 +1,367 @@
+/**
+ * The source on a real broker, and what goes wrong there: lost connections, confirms and acknowledgements, queues that
+ * are deleted or declared otherwise, and each setting of the queues without which messages would be lost.
+ */
+import { type Channel, type ChannelModel, connect } from 'amqplib';
+import type { Delivery, Envelope, MessageSource } from 'leasehold/consumer';
+import {
+  deadLetters,
+  NotPublishedError,
+  publisher,
+  QueueUnusableError,
+  type RabbitSourceOptions,
+  rabbitmq,
+} from 'leasehold/rabbitmq';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { until } from '../servers/processes.ts';
+import { TcpProxy } from '../servers/proxy.ts';
+import { RabbitServer } from '../servers/rabbitmq.ts';
+import { lane, TOOLS } from '../servers/require.ts';
+
+const PUBLISH = Buffer.from([0, 60, 0, 40]);
+const ACKNOWLEDGE = Buffer.from([0, 60, 0, 80]);
+/** For what must not happen: long enough for the broker to do it. */
+const A_WHILE_MS = 150;
+
+lane('RabbitMQ', TOOLS.rabbitmq, () => {
+  let server: RabbitServer;
+  let proxy: TcpProxy;
+  /** The test's own connection, past the proxy. */
+  let connection: ChannelModel;
+  let channel: Channel;
+  let queue: string;
+  let queues = 0;
+  const open: { close(): Promise<unknown> }[] = [];
+
+  beforeAll(async () => {
+    // What could not be put into its queue is tried again after three minutes by default.
+    const erlangArguments = '-rabbit dead_letter_worker_publisher_confirm_timeout 500';
+    server = await RabbitServer.start({ erlangArguments });
+  });
+  afterAll(() => server?.close());
+
+  beforeEach(async () => {
+    queues += 1;
+    queue = `q-${queues}`;
+    proxy = await TcpProxy.start(server.port);
+    connection = await connect(server.url);
+    connection.on('error', () => {});
+    channel = await connection.createChannel();
+    channel.on('error', () => {});
+  });
+  afterEach(async () => {
+    proxy.forward();
+    for (const one of open.splice(0).reverse()) await one.close();
+    await connection.close().catch(() => {});
+    await proxy.close();
+  });
+
+  function keep<One extends { close(): Promise<unknown> }>(one: One): One {
+    open.push(one);
+    return one;
+  }
+
+  const proxied = (): string => `amqp://127.0.0.1:${proxy.port}`;
+
+  class Reader {
+    readonly source: MessageSource;
+    readonly deliveries: Delivery[] = [];
+    readonly failures: Error[] = [];
+
+    constructor(options: Partial<RabbitSourceOptions> = {}) {
+      this.source = keep(rabbitmq({ url: proxied(), queue, ...options }));
+    }
+
+    get ids(): (string | null)[] {
+      return this.deliveries.map(({ envelope }) => envelope.id);
+    }
+
+    async open(): Promise<this> {
+      await this.source.open({
+        delivered: (delivery) => void this.deliveries.push(delivery),
+        failed: (error) => void this.failures.push(error),
+      });
+      return this;
+    }
+
+    async has(count: number): Promise<readonly Delivery[]> {
+      await until(`${count} deliveries are here`, () => this.deliveries.length >= count);
+      return this.deliveries;
+    }
+  }
+
+  async function publish(...ids: readonly string[]): Promise<void> {
+    const producer = publisher({ url: server.url, queue });
+    for (const id of ids) await producer.publish({ id, content: '{}' });
+    await producer.close();
+  }
+
+  async function isThere(name: string): Promise<boolean> {
+    const look = await connection.createChannel();
+    look.on('error', () => {});
+    try {
+      await look.checkQueue(name);
+      await look.close();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  function envelopeOf(delivery: Delivery | undefined): Envelope {
+    if (!delivery) throw new Error('there is no delivery');
+    return delivery.envelope;
+  }
+
+  describe('publishing', () => {
+    test('a message that no queue takes counts as not published', async () => {
+      const producer = keep(publisher({ url: server.url, queue }));
+      await producer.publish({ content: '1' });
+      await channel.deleteQueue(queue);
+      const failed = producer.publish({ content: '2' });
+      await expect(failed).rejects.toBeInstanceOf(NotPublishedError);
+      await expect(failed).rejects.toMatchObject({
+        code: 'NOT_PUBLISHED',
+        fault: 'returned',
+        queue,
+      });
+    });
+
+    test('a message that the queue refuses counts as not published', async () => {
+      const source = rabbitmq({ url: server.url, queue });
+      await source.open({ delivered() {}, failed() {} });
+      await source.close();
+      const policy = JSON.stringify({ 'max-length': 1 });
+      await server.control('set_policy', 'full', `^${queue}$`, policy);
+      const producer = keep(publisher({ url: server.url, queue }));
+      const refused = async (): Promise<boolean> =>
+        producer.publish({ content: '1' }).then(
+          () => false,
+          (error: unknown) => (error as NotPublishedError).fault === 'refused',
+        );
+      await until('the queue is full', refused);
+      await server.control('clear_policy', 'full');
+    });
+
+    test('when the confirm is lost, nobody knows; the message is there, and again when repeated', async () => {
+      const reader = await new Reader({ url: server.url }).open();
+      const producer = keep(publisher({ url: proxied(), queue }));
+      await producer.publish({ id: 'a', content: '{}' });
+      const lost = proxy.loseReply((bytes) => bytes.includes(PUBLISH));
+      const failed = producer.publish({ id: 'b', content: '{}' });
+      await expect(failed).rejects.toMatchObject({ fault: 'unknown' });
+      await lost;
+      await reader.has(2);
+      // Over a new connection.
+      await producer.publish({ id: 'b', content: '{}' });
+      await reader.has(3);
+      expect(reader.ids).toEqual(['a', 'b', 'b']);
+    });
+
+    test('a broker that hangs confirms nothing, and it is said in time', async () => {
+      const producer = keep(publisher({ url: proxied(), queue, confirmTimeoutMs: 300 }));
+      await producer.publish({ id: 'a', content: '{}' });
+      proxy.blackhole();
+      const failed = producer.publish({ id: 'b', content: '{}' });
+      await expect(failed).rejects.toMatchObject({ fault: 'unknown' });
+      // Only so many may wait for it.
+      const all = Array.from({ length: 11_001 }, () => producer.publish({ content: '{}' }));
+      const outcomes = await Promise.allSettled(all);
+      const faults = outcomes.map((one) =>
+        one.status === 'rejected' ? (one.reason as NotPublishedError).fault : 'published',
+      );
+      expect(faults.filter((fault) => fault === 'overloaded')).toHaveLength(1);
+      expect(faults.at(-1)).toBe('overloaded');
+      expect(faults).not.toContain('published');
+    });
+
+    test('while the broker is short of memory, acknowledgements go through and free it', async () => {
+      await publish('a', 'b', 'c');
+      const reader = await new Reader({ prefetch: 1, confirmTimeoutMs: 300 }).open();
+      const [first] = await reader.has(1);
+      // The connection that publishes is there, and gets blocked.
+      await reader.source.deadLetter([envelopeOf(first)], { reason: 'failed', detail: 'no' });
+      await server.control('set_vm_memory_high_watermark', '0.0000001');
+      try {
+        const copy = { ...envelopeOf(first), id: 'copy' };
+        const isBlocked = (): Promise<boolean> =>
+          reader.source.deadLetter([copy], { reason: 'failed', detail: 'no' }).then(
+            () => false,
+            () => true,
+          );
+        await until('publishing is blocked', isBlocked);
+        for (let count = 1; count <= 2; count += 1) {
+          await reader.source.acknowledge(reader.deliveries.slice(-1));
+          await reader.has(count + 1);
+        }
+        expect(reader.ids).toEqual(['a', 'b', 'c']);
+      } finally {
+        await server.control('set_vm_memory_high_watermark', '0.6');
+      }
+    });
+  });
+
+  describe('settling', () => {
+    test('a lost acknowledgement means that the message comes again', async () => {
+      await publish('a', 'b');
+      const reader = await new Reader().open();
+      const deliveries = [...(await reader.has(2))];
+      proxy.blackhole('requests');
+      await reader.source.acknowledge(deliveries);
+      proxy.refuse();
+      await until('the connection is lost', () => deliveries.every((one) => !one.isLive()));
+      proxy.forward();
+      await reader.has(4);
+      expect(reader.ids).toEqual(['a', 'b', 'a', 'b']);
+      expect(reader.deliveries.slice(2).every((one) => one.isRedelivered)).toBe(true);
+    });
+
+    test('what is acknowledged in one turn is one frame, as far as the order allows', async () => {
+      await publish(...Array.from({ length: 20 }, (_, index) => `m-${index}`));
+      const reader = await new Reader().open();
+      const deliveries = [...(await reader.has(20))];
+      let frames = 0;
+      const count = (bytes: Buffer): boolean => {
+        for (
+          let at = bytes.indexOf(ACKNOWLEDGE);
+          at !== -1;
+          at = bytes.indexOf(ACKNOWLEDGE, at + 1)
+        ) {
+          frames += 1;
+        }
+        return false;
+      };
+      void proxy.loseReply(count);
+      const [first, ...others] = deliveries.slice(0, 10) as [Delivery, ...Delivery[]];
+      await reader.source.acknowledge(others.slice(0, 3));
+      await until('there is a frame for each', () => frames === 3);
+      // The gap is closed: from here on one frame is enough.
+      void reader.source.acknowledge(others.slice(3));
+      await reader.source.acknowledge([first, ...deliveries.slice(10)]);
+      await until('there is one more', () => frames === 4);
+      await reader.source.close();
+      expect(frames).toBe(4);
+      expect((await channel.checkQueue(queue)).messageCount).toBe(0);
+    });
+  });
+
+  describe('queues', () => {
+    test('one that is deleted is made again, and the source goes on', async () => {
+      const reader = await new Reader().open();
+      await channel.deleteQueue(queue);
+      await until('it is there again', () => isThere(queue));
+      await publish('a');
+      await reader.has(1);
+      expect(reader.failures).toEqual([]);
+    });
+
+    test('without declare, one that is missing is an error that says so, at once and later', async () => {
+      const early = new Reader({ declare: false });
+      const failed = early.open();
+      await expect(failed).rejects.toBeInstanceOf(QueueUnusableError);
+      await expect(failed).rejects.toMatchObject({ queue, fault: 'missing' });
+
+      await publish('a');
+      const late = await new Reader({ declare: false }).open();
+      const [delivery] = await late.has(1);
+      await channel.deleteQueue(queue);
+      await until('it is reported', () => late.failures.length > 0);
+      expect(late.failures).toHaveLength(1);
+      expect(late.failures[0]).toMatchObject({ code: 'QUEUE_UNUSABLE', queue, fault: 'missing' });
+      expect(delivery?.isLive()).toBe(false);
+    });
+
+    test('one that was declared otherwise is an error that says so, at once and later', async () => {
+      const reader = await new Reader().open();
+      proxy.refuse();
+      await until(
+        'the source is away',
+        async () => (await channel.checkQueue(queue)).consumerCount === 0,
+      );
+      await channel.deleteQueue(queue);
+      await channel.assertQueue(queue, { durable: true });
+      proxy.forward();
+      await until('it is reported', () => reader.failures.length > 0);
+      expect(reader.failures[0]).toMatchObject({ code: 'QUEUE_UNUSABLE', queue, fault: 'differs' });
+      await expect(new Reader().open()).rejects.toMatchObject({ queue, fault: 'differs' });
+      const producer = keep(publisher({ url: server.url, queue }));
+      await expect(producer.publish({ content: '' })).rejects.toMatchObject({ fault: 'differs' });
+    });
+
+    test('what the broker itself gives up on is among the dead letters', async () => {
+      await publish('a');
+      const message = await channel.get(queue);
+      if (message === false) throw new Error('it is not there');
+      channel.nack(message, false, false);
+      const letters = keep(deadLetters({ url: server.url, queue }));
+      await until('it is listed', async () => (await letters.list(10)).length === 1);
+      const [letter] = await letters.list(10);
+      expect(letter).toMatchObject({ reason: 'failed', envelope: { id: 'a' } });
+      expect(letter?.detail).toMatch(/by the broker.*rejected/);
+      expect(await letters.replay(() => true)).toBe(1);
+      const reader = await new Reader().open();
+      const [delivery] = await reader.has(1);
+      expect(envelopeOf(delivery)).toMatchObject({ id: 'a', isReplay: true, headers: {} });
+    });
+  });
+
+  describe('delays', () => {
+    const delayQueues = async (): Promise<string[]> => {
+      const names: string[] = [];
+      const periodMs = 604_800_000;
+      const period = Math.floor(Date.now() / periodMs);
+      for (const near of [period - 1, period]) names.push(`${queue}.delay.500.${periodMs}.${near}`);
+      const there = await Promise.all(names.map(isThere));
+      return names.filter((_, index) => there[index]);
+    };
+
+    test('a copy whose queue is gone when its delay is over waits until it is there', async () => {
+      await publish('a');
+      const reader = await new Reader().open();
+      const [delivery] = await reader.has(1);
+      await reader.source.republish([envelopeOf(delivery)], 500);
+      await reader.source.acknowledge(reader.deliveries);
+      await reader.source.close();
+      await channel.deleteQueue(queue);
+      // By default, the broker would have dropped the copy after this.
+      await new Promise((resolve) => setTimeout(resolve, 500 + A_WHILE_MS));
+      expect(await isThere(queue)).toBe(false);
+      const other = await new Reader().open();
+      await other.has(1);
+      expect(other.ids).toEqual(['a']);
+    });
+
+    test('a queue of delays that somebody deleted is made again', async () => {
+      await publish('a');
+      const reader = await new Reader().open();
+      const [delivery] = await reader.has(1);
+      await reader.source.republish([envelopeOf(delivery)], 500);
+      await reader.has(2);
+      for (const name of await delayQueues()) await channel.deleteQueue(name);
+      await reader.source.republish([envelopeOf(delivery)], 500);
+      await reader.has(3);
+    });
+
+    test('no copy ends with its queue, and queues end', async () => {
+      await publish('a');
+      const idleMs = 1_500;
+      const reader = await new Reader({ delayQueueIdleMs: idleMs }).open();
+      const [delivery] = await reader.has(1);
+      const first = Math.floor(Date.now() / idleMs);
+      // The broker looks for expired queues every five seconds: for twice that time, there is always a copy on its way.
+      let copies = 0;
+      const untilMs = performance.now() + 12_000;
+      while (performance.now() < untilMs) {
+        await reader.source.republish([{ ...envelopeOf(delivery), id: `c-${copies}` }], 300);
+        copies += 1;
+        await reader.source.acknowledge(reader.deliveries.slice(1));
+        await new Promise((resolve) => setTimeout(resolve, 40));
+      }
+      await until('all came back', async () => {
+        await reader.source.acknowledge(reader.deliveries.slice(1));
+        return new Set(reader.ids).size === copies + 1;
+      });
+      expect(await isThere(`${queue}.delay.300.${idleMs}.${first}`)).toBe(false);
+    });
+  });
+});
