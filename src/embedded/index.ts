@@ -1,10 +1,11 @@
 /**
- * `leasehold/embedded`: leases and queues for the processes of one machine, in a folder, with no server to run.
+ * `leasehold/embedded`: leases, queues and states for the processes of one machine, in a folder, with no server to run.
  *
  * It stands on LMDB, through the `lmdb` package, which the application installs: `npm i lmdb`.
  */
-import type { DeadLetters, MessageSource } from '../consumer/contracts.ts';
+import type { DeadLetters, MessageSource, Outbox, StateStore } from '../consumer/contracts.ts';
 import type { Publisher } from '../consumer/publication.ts';
+import { EmbeddedOutbox, type EmbeddedOutboxOptions } from './outbox/outbox.ts';
 import { EmbeddedDeadLetters } from './queue/dead-letters.ts';
 import {
   type EmbeddedQueueOptions,
@@ -14,11 +15,14 @@ import {
 } from './queue/options.ts';
 import { EmbeddedPublisher } from './queue/publisher.ts';
 import { EmbeddedSource } from './queue/source.ts';
+import { EmbeddedState, type EmbeddedStateOptions } from './state/store.ts';
 import { type EmbeddedOptions, EmbeddedStore } from './store.ts';
 
+export type { EmbeddedOutboxOptions } from './outbox/outbox.ts';
 export type { EmbeddedKeyReport } from './protocol.ts';
 export type { EmbeddedQueueOptions, EmbeddedSourceOptions } from './queue/options.ts';
 export type { RecordsOptions } from './records/client.ts';
+export type { EmbeddedStateOptions } from './state/store.ts';
 export type { EmbeddedOptions, EmbeddedStore } from './store.ts';
 
 /**
@@ -49,4 +53,23 @@ export function embeddedPublisher(options: EmbeddedQueueOptions): Publisher {
 /** The dead letters of such a queue. A replay is one step: a letter is never both there and in the queue. */
 export function embeddedDeadLetters(options: EmbeddedQueueOptions): DeadLetters {
   return new EmbeddedDeadLetters(readQueue(options));
+}
+
+/**
+ * States for the keyed consumer, each with a fence and the ids of the messages that were applied to it. A commit is on the
+ * disk when it is answered; those that are made meanwhile share the next wait for the disk.
+ *
+ * @throws InvalidArgumentError when an option cannot be right.
+ */
+export function embeddedState(options: EmbeddedStateOptions): StateStore {
+  return new EmbeddedState(options);
+}
+
+/**
+ * An outbox for the keyed consumer: messages that did not get their lock in time, until they are due again.
+ *
+ * @throws InvalidArgumentError when an option cannot be right.
+ */
+export function embeddedOutbox(options: EmbeddedOutboxOptions): Outbox {
+  return new EmbeddedOutbox(options);
 }

@@ -1,0 +1,5 @@
+import { outboxCases } from 'leasehold/testing';
+import { embeddedOutboxFixture } from './fixtures/embedded-engines.ts';
+import { registerEngineSuite } from './register-engines.ts';
+
+registerEngineSuite(embeddedOutboxFixture, outboxCases);
