@@ -38,6 +38,11 @@ export interface EngineClientOptions<Call> {
   readonly on: (event: StoreEvent) => void;
   /** How many calls this one counts for. Default 1. */
   readonly weightOf?: (call: Call) => number;
+  /**
+   * Whether calls wait while others are under way, to be sent together when those are answered: for engines that wait for
+   * the disk with each batch. Default false.
+   */
+  readonly isGrouped?: boolean;
 }
 
 export class EngineClient<Call, Answer> {
@@ -45,6 +50,7 @@ export class EngineClient<Call, Answer> {
   readonly #on: (event: StoreEvent) => void;
   readonly #timeoutMs: number;
   readonly #weightOf: (call: Call) => number;
+  readonly #isGrouped: boolean;
   readonly #flights = new Map<number, Flight<Call, Answer>>();
   readonly #reasons = new Set<Reason>();
   readonly #ended: Promise<void>;
@@ -57,7 +63,9 @@ export class EngineClient<Call, Answer> {
   /** Why the thread takes no calls any more. */
   #over: Error | null = null;
 
-  constructor({ thread, path, timeoutMs, on, weightOf = () => 1 }: EngineClientOptions<Call>) {
+  constructor(options: EngineClientOptions<Call>) {
+    const { thread, path, timeoutMs, on, weightOf = () => 1, isGrouped = false } = options;
+    this.#isGrouped = isGrouped;
     this.#on = on;
     this.#weightOf = weightOf;
     this.#timeoutMs = timeoutMs;
@@ -136,9 +144,16 @@ export class EngineClient<Call, Answer> {
     const flight: Flight<Call, Answer> = { calls: [], settle: [], weight: 0, sentMs: 0 };
     this.#boarding = flight;
     queueMicrotask(() => {
-      if (this.#boarding === flight) this.#send(flight);
+      if (this.#boarding === flight && !this.#isWaiting) this.#send(flight);
     });
     return flight;
+  }
+
+  /** Whether what boards waits for what is under way; not for what was given up on. */
+  get #isWaiting(): boolean {
+    if (!this.#isGrouped) return false;
+    for (const { settle } of this.#flights.values()) if (settle.length > 0) return true;
+    return false;
   }
 
   #send(flight: Flight<Call, Answer>): void {
@@ -155,6 +170,10 @@ export class EngineClient<Call, Answer> {
       // A claim that is not plain data: a caller's mistake must not end the process.
       this.#settle(this.#land(id), ({ reject }) => reject(error as Error));
     }
+  }
+
+  #sendBoarded(): void {
+    if (this.#boarding && !this.#isWaiting) this.#send(this.#boarding);
   }
 
   #lookForOverdueIn(delayMs: number): NodeJS.Timeout {
@@ -213,6 +232,8 @@ export class EngineClient<Call, Answer> {
     for (const [index, call] of flight.settle.entries()) how(call, index);
     flight.settle.length = 0;
     this.#waitNoMore(flight);
+    // In the next turn of the microtasks, what those who were answered call now is on board as well.
+    if (this.#boarding && !this.#isWaiting) queueMicrotask(() => this.#sendBoarded());
   }
 
   #end(error: Error): void {

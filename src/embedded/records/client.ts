@@ -109,6 +109,7 @@ function start(name: string, settings: RecordsSettings): Shared {
     thread: new URL('./thread.js', import.meta.url),
     path: settings.path,
     timeoutMs: settings.requestTimeoutMs,
+    isGrouped: true,
     on(event) {
       if (event.is === 'available') for (const listener of [...listeners]) listener(event.key);
     },
