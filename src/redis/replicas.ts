@@ -21,6 +21,7 @@ export class Replicas {
   constructor(client: RedisClient, settings: ReplicaSettings) {
     this.#client = client;
     this.#settings = settings;
+    if (settings.minReplicas > 0) client.countConnections();
   }
 
   /**

@@ -24,8 +24,9 @@ export interface RedisClient {
   evaluate(script: Script, keys: readonly string[], args: readonly string[]): Promise<unknown>;
   /** Runs any other command, on a node that `nodes` or `nodeOf` gave, or on any. */
   command(args: readonly string[], node?: string): Promise<unknown>;
-  /** Counts the connections that this client has had: `WAIT` covers only what went over its own. */
+  /** Changes with each new connection, once `countConnections` was called: `WAIT` covers only what went over its own. */
   readonly connections: number;
+  countConnections(): void;
   /** The addresses of all masters, as far as the client knows; a single server is the empty one. */
   nodes(): string[];
   /** The address of the node that serves a slot; null when the client does not know at the moment. */

@@ -68,6 +68,7 @@ export function isNoMaster(error: Error): boolean {
 abstract class IoredisClient implements RedisClient {
   abstract readonly isCluster: boolean;
   abstract readonly connections: number;
+  abstract countConnections(): void;
   protected abstract readonly client: Pick<
     IoredisConnection,
     'options' | 'evalsha' | 'eval' | 'pipeline' | 'call'
@@ -158,9 +159,12 @@ export class IoredisSingle extends IoredisClient {
     });
   }
 
-  async connect(): Promise<void> {
+  countConnections(): void {
     this.client.off('close', this.#onClose);
     this.client.on('close', this.#onClose);
+  }
+
+  async connect(): Promise<void> {
     if (!this.#isOwn || this.client.status !== 'wait') return;
     await this.#explained(this.client.connect());
   }
@@ -232,6 +236,8 @@ export class IoredisClusterClient extends IoredisClient {
     this.#isOwn = isOwn;
     if (isOwn) client.on('error', () => {});
   }
+
+  countConnections(): void {}
 
   async connect(): Promise<void> {
     if (this.#isOwn && this.client.status === 'wait') await this.client.connect();

@@ -50,6 +50,7 @@ const PLAIN = { typeMapping: {} };
 abstract class NodeRedisClient implements RedisClient {
   abstract readonly isCluster: boolean;
   abstract readonly connections: number;
+  abstract countConnections(): void;
   abstract connect(): Promise<void>;
   abstract command(args: readonly string[], node?: string): Promise<unknown>;
   abstract nodes(): string[];
@@ -133,6 +134,9 @@ export class NodeRedisSingle extends NodeRedisClient {
   async connect(): Promise<void> {
     if (!this.#client.isOpen)
       throw new Error('the client is not connected: await client.connect()');
+  }
+
+  countConnections(): void {
     this.#client.off('ready', this.#onReady);
     this.#client.on('ready', this.#onReady);
   }
@@ -174,6 +178,8 @@ export class NodeRedisClusterClient extends NodeRedisClient {
     super();
     this.#client = client;
   }
+
+  countConnections(): void {}
 
   async connect(): Promise<void> {}
 
