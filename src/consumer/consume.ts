@@ -97,7 +97,8 @@ class KeyedConsumer implements Consumer {
       metrics,
       work: this.#work,
       signal: this.#halting.signal,
-      fail: (error) => this.#fail(error),
+      // Without locks nothing that is here can be worked on.
+      fail: (error) => this.#fail(error, 0),
     });
     this.#intake = new Intake(settings, settling, this.#lanes);
     this.#origin = { engine: settings.source, inFlight: 0 };
@@ -151,9 +152,9 @@ class KeyedConsumer implements Consumer {
     else this.#intake.take(item);
   }
 
-  #fail(cause: unknown): void {
+  #fail(cause: unknown, graceMs: number = DEFAULT_GRACE_MS): void {
     this.#reportFailure(cause instanceof Error ? cause : new Error(String(cause)));
-    void this.stop();
+    void this.stop({ graceMs });
   }
 
   async #stop(graceMs: number): Promise<void> {

@@ -142,6 +142,8 @@ export class Lanes {
     } catch (error) {
       if (this.#calls.isHalted) return null;
       if (error instanceof ManagerClosedError) {
+        // Until all is halted: without the pause of a setback, this would be tried again and again in one turn.
+        lane.setbacks += 2;
         this.#fail(error);
       } else if (error instanceof StoreUnavailableError) {
         // Nobody knows whether the key is busy, and no message is to blame.

@@ -1,0 +1,164 @@
+/**
+ * Proof that the simulation bites: with any one of these rules left out of the consumer, some schedule goes wrong.
+ */
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Modules, simulate } from './simulation.ts';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+const MAX_SEEDS = 400;
+
+interface Mutant {
+  readonly name: string;
+  readonly file: string;
+  /** Stands exactly once in the built file, so that this list cannot fall behind the code. */
+  readonly find: string;
+  readonly replace: string;
+}
+
+const MUTANTS: readonly Mutant[] = [
+  {
+    name: 'copies within a batch reach the reducer',
+    file: 'consumer/message.js',
+    find: 'if (items.length < 2)',
+    replace: 'if (items.length > 0)',
+  },
+  {
+    name: 'what a load knows reaches the reducer, and the commit does not look',
+    file: 'memory/state.js',
+    find: 'if (marks.size > 0)',
+    replace: 'if (false)',
+  },
+  {
+    name: 'a known id is written all the same, and the rest with it',
+    file: 'consumer/reducing.js',
+    find: 'items = this.#afterRefusal(items, outcome);',
+    replace: 'this.#afterRefusal(items, outcome); return null;',
+  },
+  {
+    name: 'a commit of unknown outcome counts as made',
+    file: 'consumer/reducing.js',
+    find: "if (outcome?.is === 'committed')",
+    replace: "if (!outcome || outcome.is === 'committed')",
+  },
+  {
+    name: 'what is stale counts as done',
+    file: 'consumer/lanes.js',
+    find: 'lane.waiting.unshift(...unfinished.items);',
+    replace: 'this.#settling.applied(unfinished.items);',
+  },
+  {
+    name: 'a state that a reducer left half changed is used again',
+    file: 'consumer/reducing.js',
+    find: '({ text } = await this.#step(this.#decode(text), [item]));',
+    replace: '({ text } = await this.#step(base.state ??= this.#decode(text), [item]));',
+  },
+  {
+    name: 'acknowledged before the copy is safe',
+    file: 'consumer/settling.js',
+    find: 'const envelopes = items.map((item) => counted(item.envelope, why));\n        const isSafe',
+    replace:
+      'const envelopes = items.map((item) => counted(item.envelope, why));\n' +
+      'await Promise.all(items.map((item) => item.origin.engine.acknowledge([item.delivery])));\nconst isSafe',
+  },
+  {
+    name: 'dead-lettered without a mark',
+    file: 'consumer/settling.js',
+    find: 'if (!state || !key)',
+    replace: 'if (true)',
+  },
+  {
+    name: 'dead-lettered although it was applied',
+    file: 'consumer/settling.js',
+    find: 'if (applied.length === 0)',
+    replace: 'if (true)',
+  },
+  {
+    name: 'a copy of what is marked dead is acknowledged',
+    file: 'consumer/reducing.js',
+    find: "this.#settling.dead(dead, 'dead-before', detail);",
+    replace: 'this.#settling.duplicates(dead);',
+  },
+  {
+    name: 'a replay counts as dead',
+    file: 'consumer/reducing.js',
+    find: "=== 'dead-lettered' && !item.isReplay",
+    replace: "=== 'dead-lettered'",
+  },
+  {
+    name: 'poison takes its batch with it',
+    file: 'consumer/reducing.js',
+    find: 'if (items.length === 1) {',
+    replace:
+      'if (items.length > 1) return { text: "", state: null, done: [], failures: items.map((item) => ({ item, cause })) };\nif (true) {',
+  },
+  {
+    name: 'acknowledged before the commit',
+    file: 'consumer/reducing.js',
+    find: 'const outcome = await this.#commit(key, lease, base, reduced);',
+    replace:
+      'this.#settling.applied(reduced.done);' +
+      'const outcome = await this.#commit(key, lease, base, reduced);',
+  },
+  {
+    name: 'the reducer runs again on the state that it has changed',
+    file: 'consumer/reducing.js',
+    find: "base = outcome.is === 'moved' ? null : { ...base, state: undefined };",
+    replace: "base = outcome.is === 'moved' ? null : base;",
+  },
+  {
+    name: 'a state that came to nothing is kept as the reducer left it',
+    file: 'consumer/reducing.js',
+    find: 'this.#kept?.put(key, { ...base, state: undefined });',
+    replace: 'this.#kept?.put(key, base);',
+  },
+];
+
+let folder: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'leasehold-consumer-mutants-'));
+  await writeFile(join(folder, 'package.json'), '{ "type": "module" }');
+  await symlink(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
+});
+
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+async function mutated({ file, find, replace }: Mutant, index: number): Promise<Modules> {
+  // What is in a folder of this name is loaded by Node itself, as built code is everywhere in these tests.
+  const copy = join(folder, 'dist', `mutant-${index}`);
+  for (const part of ['index.js', 'core', 'consumer', 'memory']) {
+    await cp(join(ROOT, 'dist/src', part), join(copy, part), { recursive: true });
+  }
+  const path = join(copy, file);
+  const parts = (await readFile(path, 'utf8')).split(find);
+  expect(parts.length - 1, `occurrences of ${JSON.stringify(find)} in ${file}`).toBe(1);
+  await writeFile(path, parts.join(replace));
+  const load = (name: string) => import(pathToFileURL(join(copy, name)).href);
+  return {
+    core: await load('index.js'),
+    consumer: await load('consumer/index.js'),
+    memory: await load('memory/index.js'),
+  };
+}
+
+describe('the simulation finds', () => {
+  test.each(MUTANTS.map((mutant, index) => [mutant.name, mutant, index] as const))(
+    '%s',
+    async (_, mutant, index) => {
+      const modules = await mutated(mutant, index);
+      let seeds = 0;
+      let wrong: readonly string[] = [];
+      while (wrong.length === 0 && seeds < MAX_SEEDS) {
+        seeds += 1;
+        ({ wrong } = await simulate(modules, seeds));
+      }
+
+      expect(wrong).not.toEqual([]);
+    },
+    120_000,
+  );
+});
