@@ -60,9 +60,14 @@ function readWaiting(rest: readonly unknown[], claim: Claim): ReadClaim {
   return { outcome, isHeard: isHeard === 1 };
 }
 
+const LOST: RenewOutcome = { is: 'lost' };
+const HELD: RenewOutcome = { is: 'held', wanted: false };
+const WANTED: RenewOutcome = { is: 'held', wanted: true };
+
 export function readRenew(answer: unknown): RenewOutcome {
   const held = Number(answer);
-  return held === 0 ? { is: 'lost' } : { is: 'held', wanted: held === 2 };
+  if (held === 0) return LOST;
+  return held === 2 ? WANTED : HELD;
 }
 
 export function readDrop(answer: unknown, again: Claim | undefined): DropOutcome {

@@ -11,7 +11,7 @@ import { within } from './within.ts';
 /** So few that the client prepares one run while the server executes another; a server does nothing else meanwhile. */
 const MAX_OPERATIONS = 32;
 /** Renewals of one run: no task waits for them, and each is small. */
-const MAX_RENEWALS = 100;
+export const MAX_RENEWALS = 100;
 
 interface Operation {
   readonly resolve: (answer: unknown) => void;
@@ -91,17 +91,11 @@ export class Batcher {
     });
   }
 
-  /** The answers to renewals of one slot, which are many and come together: as `submit`, without a promise for each. */
-  async renew(slot: number, claims: readonly ClaimId[]): Promise<unknown[]> {
-    const answers: Promise<unknown[]>[] = [];
-    for (let start = 0; start < claims.length; start += MAX_RENEWALS) {
-      const run = new Run(this.#layout, slot);
-      for (const { key, owner } of claims.slice(start, start + MAX_RENEWALS)) {
-        run.add(this.#layout.namesOf(key, slot), `r${owner}`);
-      }
-      answers.push(this.#execute(run, true));
-    }
-    return (await Promise.all(answers)).flat();
+  /** The answers to at most `MAX_RENEWALS` renewals of one slot: as `submit`, without a promise for each. */
+  renew(slot: number, claims: readonly ClaimId[]): Promise<unknown[]> {
+    const run = new Run(this.#layout, slot);
+    for (const { key, owner } of claims) run.add(this.#layout.namesOf(key, slot), `r${owner}`);
+    return this.#execute(run, true);
   }
 
   #begin(slot: number): Batch {

@@ -15,7 +15,7 @@ import type {
   StoreEvent,
 } from '../core/store.ts';
 import { readClaim, readDrop, readMessage, readRenew } from './answers.ts';
-import { Batcher } from './batch.ts';
+import { Batcher, MAX_RENEWALS } from './batch.ts';
 import type { RedisClient } from './clients/client.ts';
 import { guaranteesOf } from './guarantees.ts';
 import { Layout } from './layout.ts';
@@ -26,6 +26,9 @@ import { explain, MisconfiguredError, probe, warnOfEviction } from './setup.ts';
 import { within } from './within.ts';
 
 type OnEvent = (event: StoreEvent) => void;
+
+/** Runs of renewals under way at the same time: all of a hundred thousand would keep claims waiting, and be overdue. */
+const RENEWALS_AT_ONCE = 32;
 
 /** What exists while the store is open. */
 interface Session {
@@ -89,24 +92,20 @@ export class RedisStore implements LeaseStore {
 
   async renew(claims: readonly Claim[]): Promise<readonly RenewOutcome[]> {
     const session = this.#opened();
-    const slots = new Map<number, number[]>();
-    for (const [index, { key }] of claims.entries()) {
-      const slot = session.layout.slotOf(key);
-      const indices = slots.get(slot);
-      if (indices) indices.push(index);
-      else slots.set(slot, [index]);
-    }
     const outcomes: RenewOutcome[] = [];
-    const renewals = [...slots].map(async ([slot, indices]) => {
-      try {
-        const some = indices.map((index) => claims[index] as Claim);
-        const answers = await session.batcher.renew(slot, some);
-        for (const [at, index] of indices.entries()) outcomes[index] = readRenew(answers[at]);
-      } catch (cause) {
-        for (const index of indices) outcomes[index] = { is: 'unknown', cause };
+    const runs = runsOf(claims, (key) => session.layout.slotOf(key)).values();
+    const renewInTurn = async (): Promise<void> => {
+      for (const { slot, indices } of runs) {
+        try {
+          const some = indices.map((index) => claims[index] as Claim);
+          const answers = await session.batcher.renew(slot, some);
+          for (const [at, index] of indices.entries()) outcomes[index] = readRenew(answers[at]);
+        } catch (cause) {
+          for (const index of indices) outcomes[index] = { is: 'unknown', cause };
+        }
       }
-    });
-    await Promise.all(renewals);
+    };
+    await Promise.all(Array.from({ length: RENEWALS_AT_ONCE }, renewInTurn));
     return outcomes;
   }
 
@@ -213,6 +212,27 @@ async function succeeds(promise: Promise<void>): Promise<boolean> {
 async function end({ client, listener }: Session): Promise<void> {
   listener.close();
   await client.close();
+}
+
+/** Which claims are renewed together: those of one slot, and so many of them. */
+function runsOf(
+  claims: readonly Claim[],
+  slotOf: (key: string) => number,
+): { readonly slot: number; readonly indices: number[] }[] {
+  const runs: { readonly slot: number; readonly indices: number[] }[] = [];
+  const open = new Map<number, number[]>();
+  for (const [index, { key }] of claims.entries()) {
+    const slot = slotOf(key);
+    const indices = open.get(slot);
+    if (indices !== undefined && indices.length < MAX_RENEWALS) {
+      indices.push(index);
+    } else {
+      const begun = [index];
+      open.set(slot, begun);
+      runs.push({ slot, indices: begun });
+    }
+  }
+  return runs;
 }
 
 function claimText({ owner, units, capacity, ttlMs, wait }: Claim): string {
