@@ -30,6 +30,11 @@ import { checkAll, ping, type Request } from './requests.ts';
 const MAX_RETRY_MS = 500;
 const MAX_XID = 2 ** 30;
 const MIN_LOOK_MS = 20;
+/**
+ * Without a connection for so many of its time-outs, a session is given up: servers that have lost their data refuse it for ever,
+ * since its client has seen more than they know.
+ */
+const MAX_TIMEOUTS_ALONE = 2;
 /** How long the end of a session may take; then the servers end it by its time-out. */
 const MAX_CLOSE_MS = 1_000;
 
@@ -66,6 +71,7 @@ export class Session {
   #retry: NodeJS.Timeout | undefined;
   #look: NodeJS.Timeout | undefined;
   #dialledAtMs = 0;
+  #connectedAtMs = performance.now();
   #sentAtMs = 0;
   #pingedAtMs: number | null = null;
   /** What was overdue at the last look. */
@@ -281,11 +287,13 @@ export class Session {
     const nowMs = performance.now();
     const { requestTimeoutMs } = this.#settings;
     if (manager.state === STATES.connecting) {
-      const isLate = nowMs - this.#dialledAtMs > requestTimeoutMs / 2;
-      if (isLate) manager.socket?.destroy();
+      const aloneMs = nowMs - this.#connectedAtMs;
+      if (this.#wasConnected && aloneMs > MAX_TIMEOUTS_ALONE * this.timeoutMs) this.#expire();
+      else if (nowMs - this.#dialledAtMs > requestTimeoutMs / 2) manager.socket?.destroy();
       return;
     }
     if (!this.#isConnected) return;
+    this.#connectedAtMs = nowMs;
     const oldest = manager.pendingQueue[0];
     const isLate = (sentAtMs: number | null | undefined): boolean =>
       nowMs - (sentAtMs ?? nowMs) > requestTimeoutMs;

@@ -430,31 +430,37 @@ export class ZooKeeperStore implements LeaseStore {
     }, LISTEN_AFTER_MS).unref();
   }
 
-  /** Looks whether others want what is held here, and tells it. `listen`: and be told of the next change. */
+  /** Looks whether others want what is held here, and tells it. `listen`: otherwise, be told of the next change. */
   async #hear(line: Line, listen = false): Promise<void> {
     const holder = [...line.entries].find(({ isHeld }) => isHeld);
-    if (holder === undefined || (listen && line.isListening)) return;
-    line.isListening ||= listen;
-    let answer: Payload;
+    if (holder === undefined) return;
+    this.#heard(line, await this.#look(holder.session, line));
+    if (line.isWanted || line.isListening) return;
+    if (!listen) {
+      this.#listenSoon(line);
+      return;
+    }
+    line.isListening = true;
     try {
-      answer = await this.#look(holder.session, line, listen);
+      this.#heard(line, await this.#look(holder.session, line, true));
     } catch (error) {
-      if (listen) line.isListening = false;
+      line.isListening = false;
       throw error;
     }
-    const { cversion, numChildren } = answer.stat;
+  }
+
+  #heard(line: Line, { children, stat }: Payload): void {
     // The count of changes is twice the count of arrivals, less those who are still there.
-    const arrivals = (cversion + numChildren) / 2;
+    const arrivals = (stat.cversion + stat.numChildren) / 2;
     const strangers = line.arrivals === null ? 0 : arrivals - line.arrivals - line.ownArrivals;
     line.arrivals = arrivals;
     line.ownArrivals = 0;
-    const places = readLine(answer.children);
+    const places = readLine(children);
     line.isWanted = this.#isWanted(places);
     const sharing = places.slice(0, countHolders(places));
     const strangersHere = sharing.filter(({ owner }) => !this.#entries.has(owner)).length;
     // Who came and went did not wait, but wanted it.
     if (line.isWanted || strangers > strangersHere) this.#on({ is: 'wanted', key: line.key });
-    if (!line.isWanted) this.#listenSoon(line);
   }
 
   /** Whether somebody who does not belong to this store waits. */

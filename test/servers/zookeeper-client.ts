@@ -1,5 +1,5 @@
 /** A client for the test's own looks. */
-import type { Client } from 'node-zookeeper-client';
+import type { Client, Stat } from 'node-zookeeper-client';
 import zookeeper from 'node-zookeeper-client';
 
 export interface NodeClient {
@@ -7,6 +7,9 @@ export interface NodeClient {
   /** None, when the node does not exist. */
   children(path: string): Promise<string[]>;
   exists(path: string): Promise<boolean>;
+  stat(path: string): Promise<Stat | null>;
+  /** Makes an ephemeral, sequential node, and answers its path. */
+  enter(path: string): Promise<string>;
   remove(path: string): Promise<void>;
   close(): void;
 }
@@ -33,9 +36,13 @@ export async function nodeClient(connect: string): Promise<NodeClient> {
           else reject(error);
         });
       }),
-    exists: (path) =>
+    exists: async (path) => (await statOf(client, path)) !== null,
+    stat: (path) => statOf(client, path),
+    enter: (path) =>
       new Promise((resolve, reject) => {
-        client.exists(path, (error, stat) => (error ? reject(error) : resolve(Boolean(stat))));
+        client.create(path, zookeeper.CreateMode.EPHEMERAL_SEQUENTIAL, (error, made) =>
+          error ? reject(error) : resolve(made),
+        );
       }),
     remove: (path) =>
       new Promise((resolve, reject) => {
@@ -43,4 +50,10 @@ export async function nodeClient(connect: string): Promise<NodeClient> {
       }),
     close: () => client.close(),
   };
+}
+
+function statOf(client: Client, path: string): Promise<Stat | null> {
+  return new Promise((resolve, reject) => {
+    client.exists(path, (error, stat) => (error ? reject(error) : resolve(stat ?? null)));
+  });
 }

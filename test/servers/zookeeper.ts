@@ -4,11 +4,14 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { freePort, removeFolder, Server, temporaryFolder, until } from './processes.ts';
+import { TcpProxy } from './proxy.ts';
 
 const HOST = '127.0.0.1';
 const JAR = '/usr/share/java/zookeeper.jar';
 const TICK_MS = 200;
 const MAX_STARTS = 5;
+/** Of an ensemble. */
+const SIZE = 3;
 /** How long a server may take for the answer to four letters. */
 const COMMAND_TIMEOUT_MS = 2_000;
 
@@ -151,23 +154,38 @@ export class ZooKeeperServer {
   }
 }
 
-/** Three servers, of which two are a majority. */
+/** Three servers, of which two are a majority. They talk to each other through proxies, so that one can be cut off. */
 export class ZooKeeperEnsemble {
   readonly servers: readonly ZooKeeperServer[];
+  /** From each server to each other one: two proxies, for the quorum and for elections. */
+  readonly #links: readonly Link[];
 
-  private constructor(servers: readonly ZooKeeperServer[]) {
+  private constructor(servers: readonly ZooKeeperServer[], links: readonly Link[]) {
     this.servers = servers;
+    this.#links = links;
   }
 
   static async start(): Promise<ZooKeeperEnsemble> {
     for (let attempt = 1; ; attempt += 1) {
-      const ids = [1, 2, 3];
-      const ports = await distinctPorts(3 * ids.length);
-      const members = Object.fromEntries(
-        ids.map((id) => [`server.${id}`, `${HOST}:${ports[3 + id - 1]}:${ports[6 + id - 1]}`]),
-      );
-      const servers = ids.map((id) => new ZooKeeperServer(ports[id - 1] as number, members, id));
-      const ensemble = new ZooKeeperEnsemble(servers);
+      const ports = await distinctPorts(3 * SIZE);
+      const members = Array.from({ length: SIZE }, (_, index) => ({
+        client: ports[3 * index] as number,
+        peers: [ports[3 * index + 1] as number, ports[3 * index + 2] as number],
+      }));
+      const links: Link[] = [];
+      const servers: ZooKeeperServer[] = [];
+      for (const [from, own] of members.entries()) {
+        const settings: Record<string, string> = {};
+        for (const [to, { peers }] of members.entries()) {
+          const proxies =
+            from === to ? [] : await Promise.all(peers.map((port) => TcpProxy.start(port)));
+          links.push({ from, to, proxies });
+          const seen = from === to ? peers : proxies.map(({ port }) => port);
+          settings[`server.${to + 1}`] = `${HOST}:${seen.join(':')}`;
+        }
+        servers.push(new ZooKeeperServer(own.client, settings, from + 1));
+      }
+      const ensemble = new ZooKeeperEnsemble(servers, links);
       try {
         await Promise.all(servers.map((server) => server.ready()));
         return ensemble;
@@ -184,29 +202,57 @@ export class ZooKeeperEnsemble {
   }
 
   /** Waits for it, when there is none at the moment. */
-  async leader(): Promise<ZooKeeperServer> {
-    return this.#oneWith('leader');
+  async leader(among: readonly ZooKeeperServer[] = this.servers): Promise<ZooKeeperServer> {
+    return oneWith('leader', among);
   }
 
   async follower(): Promise<ZooKeeperServer> {
-    return this.#oneWith('follower');
+    return oneWith('follower', this.servers);
+  }
+
+  /** Nothing passes any more between it and the other servers. Clients reach all of them. */
+  isolate(server: ZooKeeperServer): void {
+    const index = this.servers.indexOf(server);
+    for (const { from, to, proxies } of this.#links) {
+      if (from === index || to === index) for (const proxy of proxies) proxy.blackhole();
+    }
+  }
+
+  /** Ends every fault, and waits until all three serve. */
+  async heal(): Promise<void> {
+    for (const { proxies } of this.#links) for (const proxy of proxies) proxy.forward();
+    for (const server of this.servers) {
+      server.resume();
+      if (!server.isRunning) server.startAgain();
+    }
+    await Promise.all(this.servers.map((server) => server.ready()));
   }
 
   async close(): Promise<void> {
     await Promise.all(this.servers.map((server) => server.close()));
+    for (const { proxies } of this.#links) await Promise.all(proxies.map((one) => one.close()));
   }
+}
 
-  async #oneWith(mode: string): Promise<ZooKeeperServer> {
-    let found: ZooKeeperServer | undefined;
-    await until(`there is a ${mode}`, async () => {
-      for (const server of this.servers) {
-        const is = await server.command('srvr').catch(() => '');
-        if (is.includes(`Mode: ${mode}`)) found = server;
-      }
-      return found !== undefined;
-    });
-    return found as ZooKeeperServer;
-  }
+interface Link {
+  readonly from: number;
+  readonly to: number;
+  readonly proxies: readonly TcpProxy[];
+}
+
+async function oneWith(
+  mode: string,
+  servers: readonly ZooKeeperServer[],
+): Promise<ZooKeeperServer> {
+  let found: ZooKeeperServer | undefined;
+  await until(`there is a ${mode}`, async () => {
+    for (const server of servers) {
+      const answer = await server.command('srvr').catch(() => '');
+      if (answer.includes(`Mode: ${mode}`)) found = server;
+    }
+    return found !== undefined;
+  });
+  return found as ZooKeeperServer;
 }
 
 async function distinctPorts(count: number): Promise<number[]> {
