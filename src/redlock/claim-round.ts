@@ -103,13 +103,12 @@ export class ClaimRound implements Asker {
   #end(node: RedlockNode, wait: boolean): void {
     const { claim, names, epoch } = this.#parts;
     const { owner, capacity, ttlMs } = claim;
-    const args = ['l', owner, String(epoch), String(capacity), String(ttlMs), wait ? '1' : '0'];
-    node.ask(names, args, UNHEARD);
+    node.ask(names, [`l${epoch} 0 ${capacity} ${ttlMs} ${wait ? 1 : 0} ${owner}`], UNHEARD);
   }
 }
 
-/** The operation of a claim, or the rest of one that drops another first. */
-export function claimArgs(claim: Claim, epoch: number, slot: number): string[] {
+/** The operation of a claim: see scripts/step.ts. */
+export function claimOf(claim: Claim, epoch: number, slot: number): string {
   const { owner, capacity, ttlMs, wait } = claim;
-  return [owner, String(epoch), String(slot), String(capacity), String(ttlMs), wait ? '1' : '0'];
+  return `c${epoch} ${slot} ${capacity} ${ttlMs} ${wait ? 1 : 0} ${owner}`;
 }

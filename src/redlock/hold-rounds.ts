@@ -109,8 +109,8 @@ export class RenewRound extends Round<RenewOutcome> {
   constructor(parts: RoundParts, held: Held) {
     super(parts);
     this.#held = held;
-    const args = ['r', held.owner, String(held.epoch), String(held.ttlMs)];
-    for (const node of parts.nodes) node.ask(held.names, args, this);
+    const operation = [`r${held.epoch} ${held.ttlMs} ${held.owner}`];
+    for (const node of parts.nodes) node.ask(held.names, operation, this);
   }
 
   protected override isYes(answer: unknown): boolean {
@@ -141,8 +141,7 @@ export class RenewRound extends Round<RenewOutcome> {
   #fill(node: RedlockNode): void {
     const { owner, names, slot, epoch, capacity, ttlMs } = this.#held;
     if (performance.now() - this.startedMs >= validityMs(ttlMs)) return;
-    const args = ['f', owner, String(epoch), String(slot), String(capacity), String(ttlMs)];
-    node.ask(names, args, UNHEARD);
+    node.ask(names, [`f${epoch} ${slot} ${capacity} ${ttlMs} 0 ${owner}`], UNHEARD);
   }
 }
 

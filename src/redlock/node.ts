@@ -44,7 +44,9 @@ export interface NodeEvents {
 }
 
 interface Batch {
-  readonly keys: string[];
+  readonly locks: string[];
+  readonly members: string[];
+  readonly orders: string[];
   readonly args: string[];
   readonly askers: Asker[];
 }
@@ -105,14 +107,16 @@ export class RedlockNode {
   }
 
   /** Sends an operation with all the others of this turn of the event loop. */
-  ask(names: KeyNames, args: readonly string[], asker: Asker): void {
+  ask(names: KeyNames, operation: readonly string[], asker: Asker): void {
     if (!this.#isReady || this.#unanswered >= MAX_UNANSWERED) {
       this.#refuse(asker);
       return;
     }
     const batch = this.#batch ?? this.#begin();
-    batch.keys.push(names.lock, names.members, names.order);
-    for (const arg of args) batch.args.push(arg);
+    batch.locks.push(names.lock);
+    batch.members.push(names.members);
+    batch.orders.push(names.order);
+    batch.args.push(...operation);
     batch.askers.push(asker);
     if (batch.askers.length === MAX_OPERATIONS) this.#flush(batch);
   }
@@ -195,7 +199,9 @@ export class RedlockNode {
 
   #begin(): Batch {
     const batch: Batch = {
-      keys: [MARKER, EPOCHS],
+      locks: [],
+      members: [],
+      orders: [],
       args: [this.#layout.channelOf(0), ...this.#standingArgs()],
       askers: [],
     };
@@ -212,9 +218,10 @@ export class RedlockNode {
     void this.#run(batch);
   }
 
-  async #run({ keys, args, askers }: Batch): Promise<void> {
+  async #run({ locks, members, orders, args, askers }: Batch): Promise<void> {
     this.#unanswered += askers.length;
     try {
+      const keys = [MARKER, EPOCHS, ...locks, ...members, ...orders];
       const answers = await this.#client.evaluate(STEP, keys, args);
       if (!Array.isArray(answers) || answers.length !== askers.length) {
         throw new Error('it answered a script with something else: is there a proxy in between?');

@@ -17,7 +17,7 @@ import type { RedisClient } from '../redis/clients/client.ts';
 import { Layout } from '../redis/layout.ts';
 import { MisconfiguredError } from '../redis/setup.ts';
 import { slotOf } from '../redis/slots.ts';
-import { ClaimRound, claimArgs, type Lost, type RoundResult } from './claim-round.ts';
+import { ClaimRound, claimOf, type Lost, type RoundResult } from './claim-round.ts';
 import { GUARANTEES } from './guarantees.ts';
 import { DropRound, type Held, RenewRound } from './hold-rounds.ts';
 import { RedlockNode } from './node.ts';
@@ -103,7 +103,7 @@ export class RedlockStore implements LeaseStore {
     const round = new DropRound(this.#round(session), isHeld);
     if (again === undefined) {
       const names = this.#layout.namesOf(key, 0);
-      for (const node of session.nodes) node.ask(names, ['d', owner], round);
+      for (const node of session.nodes) node.ask(names, [`d${owner}`], round);
       return { held: await round.result, next: null };
     }
     const refused = await this.#refusal(session, again);
@@ -163,8 +163,8 @@ export class RedlockStore implements LeaseStore {
     for (let count = 0; count < MAX_PROPOSALS; count += 1) {
       const epoch = this.#proposals.next();
       const round = this.#claimRound(session, claim, epoch);
-      const args = ['c', ...claimArgs(claim, epoch, slot)];
-      for (const node of session.nodes) node.ask(names, args, round);
+      const operation = [claimOf(claim, epoch, slot)];
+      for (const node of session.nodes) node.ask(names, operation, round);
       result = await round.result;
       if (result.is === 'won') return this.#won(claim, epoch, result.wanted);
       if (!this.#isOnlyTooLow(result)) break;
@@ -180,7 +180,7 @@ export class RedlockStore implements LeaseStore {
   ): Promise<DropOutcome> {
     const epoch = this.#proposals.next();
     const claim = this.#claimRound(session, again, epoch);
-    const args = ['a', owner, ...claimArgs(again, epoch, this.#slotOf(again.key))];
+    const operation = [`a${owner}`, claimOf(again, epoch, this.#slotOf(again.key))];
     const names = this.#layout.namesOf(again.key, 0);
     const asker = {
       onAnswer(node: RedlockNode, answer: unknown): void {
@@ -193,7 +193,7 @@ export class RedlockStore implements LeaseStore {
         drop.onFailure(node, cause);
       },
     };
-    for (const node of session.nodes) node.ask(names, args, asker);
+    for (const node of session.nodes) node.ask(names, operation, asker);
     const [dropped, claimed] = await Promise.allSettled([drop.result, claim.result]);
     const result = claimed.status === 'fulfilled' ? claimed.value : undefined;
     if (result?.is === 'won') {
@@ -202,7 +202,7 @@ export class RedlockStore implements LeaseStore {
     if (dropped.status === 'rejected') throw dropped.reason;
     if (!dropped.value) {
       // A minority had it still, and may have queued the other.
-      for (const node of session.nodes) node.ask(names, ['d', again.owner], UNHEARD);
+      for (const node of session.nodes) node.ask(names, [`d${again.owner}`], UNHEARD);
       return { held: false, next: null };
     }
     const lost = result as Lost;

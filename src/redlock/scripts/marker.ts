@@ -14,26 +14,12 @@
  * It is read in each run of a script and not kept by clients: they cannot know to which process their next request goes.
  */
 export const MARKER_LUA = `
-local call = redis.call
-local function text(number) return string.format('%.0f', number) end
-
-local clockMs
-local function timeMs()
-  if not clockMs then
-    local time = call('TIME')
-    clockMs = time[1] * 1000 + math.floor(time[2] / 1000)
-  end
-  return clockMs
-end
-
-local function parse(marker)
-  return string.match(marker or '', '^(%x+) (%a+) (%d+) (%d+) (%d+)$')
-end
-
--- The marker's parts, brought up to date. A durable node loses nothing in a restart; without a marker it is new.
+-- The marker's parts, brought up to date, and the clock. A durable node loses nothing in a restart; without a marker it
+-- is new.
 local function standing(key, durable, maxTtl)
   local known = call('GET', key)
-  local run, state, since, longest, floor = parse(known)
+  local run, state, since, longest, floor =
+    string.match(known or '', '^(%x+) (%a+) (%d+) (%d+) (%d+)$')
   local isSame = run and durable
   local info
   if not isSame then
@@ -42,6 +28,14 @@ local function standing(key, durable, maxTtl)
   end
   if isSame and state == 'votes' and tonumber(longest) >= maxTtl then
     return run, state, since, longest, tonumber(floor)
+  end
+  local clockMs
+  local function timeMs()
+    if not clockMs then
+      local time = call('TIME')
+      clockMs = time[1] * 1000 + math.floor(time[2] / 1000)
+    end
+    return clockMs
   end
   if not isSame then
     state, since = run and 'back' or 'new', timeMs()
@@ -53,6 +47,6 @@ local function standing(key, durable, maxTtl)
   longest, floor = math.max(tonumber(longest or 0), maxTtl), tonumber(floor or 0)
   local marker = table.concat({ run, state, text(since), text(longest), text(floor) }, ' ')
   if marker ~= known then call('SET', key, marker) end
-  return run, state, since, longest, floor
+  return run, state, since, longest, floor, timeMs
 end
 `;

@@ -12,8 +12,10 @@ import { MARKER_LUA } from './marker.ts';
 export const READMIT: Script = script(
   'readmit',
   `
+local call = redis.call
+local function text(number) return string.format('%.0f', number) end
 ${MARKER_LUA}
-local run, state, since, longest, floor = standing(KEYS[1], ARGV[1] == '1', tonumber(ARGV[2]))
+local run, state, since, longest, floor, timeMs = standing(KEYS[1], ARGV[1] == '1', tonumber(ARGV[2]))
 if state == 'votes' then return 1 end
 -- What was read is about another process, which has been restarted since.
 if run ~= ARGV[3] then return 0 end

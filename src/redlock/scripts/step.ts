@@ -1,15 +1,14 @@
 /**
  * What one node does for Redlock: a list of operations, each atomic, in one call.
  *
- * KEYS  marker, epochs; then for each operation: lock, members, order
- * ARGV  channel of this process, 1 when durable, the client's longest ttl in ms; then for each operation its kind, its
- *       owner, and
- *       c  epoch, slot, capacity, ttl in ms, 1 to wait          claim with a proposed epoch
- *       r  epoch, ttl in ms                                     renew
- *       f  epoch, slot, capacity, ttl in ms                     fill in: the owner holds a majority of the other nodes
- *       l  epoch, capacity, ttl in ms, 1 to wait                end an attempt that was lost, and queue for the next
- *       d                                                       drop
- *       a  owner, epoch, slot, capacity, ttl in ms, 1 to wait   drop, and claim again
+ * KEYS  marker, epochs; the lock of each operation; the members of each; the order of each
+ * ARGV  channel of this process, 1 when durable, the client's longest ttl in ms; then for each operation one text
+ *       c<epoch> <slot> <capacity> <ttl in ms> <1 to wait> <owner>   claim with a proposed epoch
+ *       r<epoch> <ttl in ms> <owner>                                 renew
+ *       f<epoch> <slot> <capacity> <ttl in ms> 0 <owner>             fill in: the owner holds a majority of the others
+ *       l<epoch> 0 <capacity> <ttl in ms> <1 to wait> <owner>        end an attempt that was lost, and queue
+ *       d<owner>                                                     drop
+ *       a<owner>, and a second text, c…                              drop, and claim again
  * gives the answer of each operation:
  *       c  0 accepted; 1 accepted, and wanted
  *          {1, ms until the lease ends by itself or -1 when another waiter looks at that, ahead, holder, highest epoch,
@@ -34,16 +33,19 @@ import { MARKER_LUA } from './marker.ts';
 export const STEP: Script = script(
   'redlock',
   `
+local call = redis.call
+local function text(number) return string.format('%.0f', number) end
 ${MARKER_LUA}
 local SHARED = 'leasehold:shared'
 local channel = ARGV[1]
+local operations = (#KEYS - 2) / 3
 local mayVote, floor, abstainsMs
 local nowMs
 
 -- Nil when the node votes, else the answer of who abstains.
 local function abstention()
   if mayVote == nil then
-    local _, state, since, longest, low = standing(KEYS[1], ARGV[2] == '1', tonumber(ARGV[3]))
+    local _, state, since, longest, low, timeMs = standing(KEYS[1], ARGV[2] == '1', tonumber(ARGV[3]))
     mayVote, floor = state == 'votes', low
     if not mayVote then abstainsMs = math.max(0, since + longest - timeMs()) end
   end
@@ -52,21 +54,26 @@ local function abstention()
 end
 
 local function highest(slot)
-  return math.max(floor or 0, tonumber(call('HGET', KEYS[2], slot) or '0'))
+  local known = tonumber(call('HGET', KEYS[2], slot) or '0')
+  return floor and floor > known and floor or known
 end
 
-local function accept(lockKey, owner, epoch, slot, all, ttl)
-  local value = table.concat({ owner, epoch, all, ttl, channel }, ' ')
-  call('HSET', KEYS[2], slot, epoch)
-  call('SET', lockKey, value, 'PX', ttl)
+local function read(operation)
+  return string.match(operation, '^%a(%d+) (%d+) (%d+) (%d+) ([01]) (.*)$')
 end
 
 local function library()
-  nowMs = timeMs()
+  local time = call('TIME')
+  nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
   -- Epochs come from the clients here.
   local function epochNow() return 0 end
   local function mint() return 0 end
 ${KEY_LUA}
+  local function accept(owner, epoch, slot, all, ttl)
+    call('HSET', KEYS[2], slot, epoch)
+    call('SET', lock, table.concat({ owner, epoch, all, ttl, channel }, ' '), 'PX', ttl)
+  end
+
   local function isHolder(owner, epoch)
     return holder and holder.owner == owner and (not epoch or holder.epoch == epoch)
   end
@@ -130,7 +137,7 @@ ${KEY_LUA}
     local known = highest(slot)
     if tonumber(epoch) <= known then return { 2, text(known) } end
     remove(owner)
-    accept(lock, owner, epoch, slot, all, ttl)
+    accept(owner, epoch, slot, all, ttl)
     return isWanted(channel) and 1 or 0
   end
 
@@ -145,7 +152,7 @@ ${KEY_LUA}
     if value and not isHolder(owner) then return 0 end
     -- A higher epoch may have been refused by the others: it stays the highest here.
     local known = highest(slot)
-    accept(lock, owner, epoch, slot, all, ttl)
+    accept(owner, epoch, slot, all, ttl)
     if known > tonumber(epoch) then call('HSET', KEYS[2], slot, text(known)) end
     return 1
   end
@@ -173,8 +180,15 @@ ${KEY_LUA}
     return epoch and 1 or 0
   end
 
-  return function(at, kind, owner, cursor)
-    local notALock = use(KEYS[at], KEYS[at + 1], KEYS[at + 2])
+  return function(index, kind, operation, again)
+    local at = index + 2
+    local notALock = use(KEYS[at], KEYS[at + operations], KEYS[at + 2 * operations])
+    local owner = string.sub(operation, 2)
+    local epoch, slot, all, ttl, wait
+    if kind == 'r' then epoch, ttl, owner = string.match(operation, '^r(%d+) (%d+) (.*)$')
+    elseif kind ~= 'd' and kind ~= 'a' then
+      epoch, slot, all, ttl, wait, owner = read(operation)
+    end
     if notALock then
       if kind == 'd' or kind == 'a' then
         remove(owner)
@@ -183,16 +197,15 @@ ${KEY_LUA}
       return kind == 'c' and { 3, notALock } or 0
     end
     local answer
-    local a, b, c, d, e = unpack(ARGV, cursor + 2, cursor + 6)
-    if kind == 'c' then answer = claim(owner, a, b, c, d, e == '1')
-    elseif kind == 'r' then answer = renew(owner, a, b)
-    elseif kind == 'f' then answer = fill(owner, a, b, c, d)
-    elseif kind == 'l' then answer = lose(owner, a, tonumber(b), tonumber(c), d == '1')
+    if kind == 'c' then answer = claim(owner, epoch, slot, all, ttl, wait == '1')
+    elseif kind == 'r' then answer = renew(owner, epoch, ttl)
+    elseif kind == 'f' then answer = fill(owner, epoch, slot, all, ttl)
+    elseif kind == 'l' then answer = lose(owner, epoch, tonumber(all), tonumber(ttl), wait == '1')
     else
       answer = drop(owner)
-      if kind == 'a' and answer == 1 then
-        local wait = ARGV[cursor + 7] == '1'
-        answer = { 1, abstention() or claim(a, b, c, d, e, wait) }
+      if again and answer == 1 then
+        epoch, slot, all, ttl, wait, owner = read(again)
+        answer = { 1, abstention() or claim(owner, epoch, slot, all, ttl, wait == '1') }
       end
     end
     tidy()
@@ -200,44 +213,57 @@ ${KEY_LUA}
   end
 end
 
--- What nearly every call needs, without the functions of the library, which a server makes anew in each call. Nobody
--- waits for the lock.
-local function short(lockKey, kind, owner, cursor)
-  if kind == 'c' then
-    if call('EXISTS', lockKey) == 1 then return nil end
-    local epoch, slot = ARGV[cursor + 2], ARGV[cursor + 3]
-    local known = highest(slot)
-    if tonumber(epoch) <= known then return { 2, text(known) } end
-    accept(lockKey, owner, epoch, slot, ARGV[cursor + 4], ARGV[cursor + 5])
-    return 0
+-- What nearly every call needs, a claim of a free lock, and a renewal or a drop of one that nobody waits for, without
+-- the functions of the library, which a server makes anew in each call.
+local function claimFree(lock, operation)
+  local epoch, slot, all, ttl, _, owner = read(operation)
+  local known = highest(slot)
+  if tonumber(epoch) <= known then return nil end
+  local value = owner .. ' ' .. epoch .. ' ' .. all .. ' ' .. ttl .. ' ' .. channel
+  if not call('SET', lock, value, 'NX', 'PX', ttl) then return nil end
+  call('HSET', KEYS[2], slot, epoch)
+  return 0
+end
+
+local function endOrExtend(lock, kind, operation)
+  local start, ttl
+  if kind == 'd' then
+    start = string.sub(operation, 2) .. ' '
+  else
+    local epoch, owner
+    epoch, ttl, owner = string.match(operation, '^r(%d+) (%d+) (.*)$')
+    start = owner .. ' ' .. epoch .. ' '
   end
-  if kind ~= 'd' and kind ~= 'r' then return nil end
-  local value = redis.pcall('GET', lockKey)
-  local isDrop = kind == 'd'
-  local start = isDrop and owner .. ' ' or owner .. ' ' .. ARGV[cursor + 2] .. ' '
+  local value = redis.pcall('GET', lock)
   if type(value) ~= 'string' or string.sub(value, 1, #start) ~= start then return 0 end
-  if isDrop then call('DEL', lockKey) else call('PEXPIRE', lockKey, ARGV[cursor + 3]) end
+  if ttl then call('PEXPIRE', lock, ttl) else call('DEL', lock) end
   return 1
 end
 
-local LENGTHS = { c = 7, r = 4, f = 6, l = 6, d = 2, a = 8 }
+local isQuiet = call('EXISTS', unpack(KEYS, operations + 3, 2 * operations + 2)) == 0
 local run
 local answers = {}
-local cursor = 4
-for index = 1, (#KEYS - 2) / 3 do
-  local at = 3 * index
-  local kind, owner = ARGV[cursor], ARGV[cursor + 1]
-  local answer
+local cursor = 3
+for index = 1, operations do
+  cursor = cursor + 1
+  local operation, again = ARGV[cursor], nil
+  local kind, answer = string.sub(operation, 1, 1), nil
   if kind == 'c' or kind == 'f' then answer = abstention() end
-  if not answer and call('EXISTS', KEYS[at + 1]) == 0 then
-    answer = short(KEYS[at], kind, owner, cursor)
+  if kind == 'a' then
+    cursor = cursor + 1
+    again = ARGV[cursor]
+  elseif not answer and (isQuiet or call('EXISTS', KEYS[index + 2 + operations]) == 0) then
+    local lock = KEYS[index + 2]
+    if kind == 'c' then answer = claimFree(lock, operation)
+    elseif kind == 'd' or kind == 'r' then answer = endOrExtend(lock, kind, operation)
+    end
   end
   if not answer then
+    isQuiet = false
     run = run or library()
-    answer = run(at, kind, owner, cursor)
+    answer = run(index, kind, operation, again)
   end
   answers[index] = answer
-  cursor = cursor + LENGTHS[kind]
 end
 return answers
 `,
