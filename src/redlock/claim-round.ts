@@ -4,7 +4,6 @@
  * Only acceptances of this one attempt count, and a node that accepts it after it was lost is told so at once: no node
  * keeps what nobody holds.
  */
-import { validityMs } from '../core/clock.ts';
 import type { Claim } from '../core/store.ts';
 import type { KeyNames } from '../redis/layout.ts';
 import type { Asker, RedlockNode } from './node.ts';
@@ -71,12 +70,6 @@ export class ClaimRound implements Asker {
   }
 
   #win(): void {
-    const { claim } = this.#parts;
-    // What is left of it would be nothing; whoever waits may have it.
-    if (performance.now() - this.#startedMs >= validityMs(claim.ttlMs)) {
-      this.#lose();
-      return;
-    }
     this.#state = 'won';
     clearTimeout(this.#timer);
     let wanted = false;

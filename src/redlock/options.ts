@@ -11,7 +11,7 @@ export interface RedlockOptions {
   readonly prefix?: string;
   /**
    * How long one node may take to answer, in milliseconds, before the others decide without it. Default 1,000. A claim
-   * waits for a third of its ttl at the most, and for no less than 100 ms.
+   * waits for a third of its ttl at the most, and for no less than 500 ms.
    */
   readonly requestTimeoutMs?: number;
   /**

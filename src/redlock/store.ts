@@ -31,7 +31,7 @@ import { Signals } from './signals.ts';
 const MAX_PROPOSALS = 4;
 /** A claim waits for a node for this share of its ttl, and for no less than the floor, in milliseconds. */
 const CLAIM_TIMEOUT_SHARE = 1 / 3;
-const CLAIM_TIMEOUT_FLOOR_MS = 100;
+const CLAIM_TIMEOUT_FLOOR_MS = 500;
 
 type OnEvent = (event: StoreEvent) => void;
 type Connect = () => Promise<RedisClient>;
@@ -262,10 +262,11 @@ export class RedlockStore implements LeaseStore {
   }
 
   #onMessage(text: string, signals: Signals): void {
-    const [is, lock, epoch] = JSON.parse(text) as [string, string, string];
-    const key = this.#layout.keyOf(lock);
-    if (is === 'available') signals.note(key, Number(epoch));
-    else if (is === 'wanted') this.#on({ is, key });
+    const message = readMessage(text);
+    if (message === null) return;
+    const key = this.#layout.keyOf(message.lock);
+    if (message.is === 'available') signals.note(key, Number(message.epoch));
+    else if (message.is === 'wanted') this.#on({ is: 'wanted', key });
   }
 
   #opened(): Session {
@@ -278,6 +279,19 @@ const UNHEARD = { onAnswer(): void {}, onFailure(): void {} };
 
 function granted(claim: Claim, { epoch, ttlMs }: Held, wanted: boolean): ClaimOutcome {
   return { is: 'granted', claim, epoch: BigInt(epoch), ttlMs, wanted };
+}
+
+/** Null for what is none of ours, as the empty text of a probe: anybody may publish anything on a channel. */
+function readMessage(text: string): { is: unknown; lock: string; epoch: unknown } | null {
+  let message: unknown;
+  try {
+    message = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  if (!Array.isArray(message)) return null;
+  const [is, lock, epoch] = message as unknown[];
+  return typeof lock === 'string' ? { is, lock, epoch } : null;
 }
 
 /** Looked at whenever a node was prepared, or that failed. */

@@ -6,10 +6,10 @@ import { conformanceCases, hookNames } from 'leasehold/testing';
 import { describe, expect, test } from 'vitest';
 import { fixtures as serverless } from './fixtures/index.ts';
 import { redisFixtures } from './fixtures/redis.ts';
-import { redlockFixtures } from './fixtures/redlock.ts';
+import { onFive, onThree } from './fixtures/redlock.ts';
 import { zookeeperFixtures } from './fixtures/zookeeper.ts';
 
-const onServers = [...redisFixtures, ...redlockFixtures, ...zookeeperFixtures].map(
+const onServers = [...redisFixtures, onThree, onFive, ...zookeeperFixtures].map(
   ({ fixture }) => fixture,
 );
 const fixtures = [...serverless, ...onServers];
@@ -79,11 +79,15 @@ test('the hooks that do not apply are these', () => {
   );
   const shared =
     'all cases share these servers, since they take seconds to start; faults of theirs are tests of their own';
+  const onThreeMasters =
+    'cases run at the same time on these masters, which would spoil each other; those on three masters do it';
   expect(skipped).toEqual([
     'memory, processes: a memory space lives inside one process',
     `redis, a master behind Sentinel, ioredis, restart: ${shared}`,
     `redis, a cluster of 3 + 3, ioredis, restart: ${shared}`,
     `redis, a cluster of 3 + 3, redis, restart: ${shared}`,
+    `redlock, 5 masters, restart: ${onThreeMasters}`,
+    `redlock, 5 masters, processes: ${onThreeMasters}`,
   ]);
 });
 

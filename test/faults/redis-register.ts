@@ -5,7 +5,7 @@
  */
 
 import { setTimeout } from 'node:timers/promises';
-import type { LockManager } from 'leasehold';
+import type { Lease, LockManager } from 'leasehold';
 import { type AnyRedisClient, fenced, StaleTokenError } from 'leasehold/redis';
 
 const REGISTER = '{register}:value';
@@ -20,6 +20,8 @@ export interface Workers {
   readonly done: number;
   /** Fences that refused a stale holder. */
   readonly stale: number;
+  /** Leases that began while another was valid, by the one clock of this process. */
+  readonly overlaps: number;
   /** Ends the work, and waits until nobody holds the lock. */
   stop(): Promise<void>;
 }
@@ -31,19 +33,29 @@ export function startWorkers(
   key: string,
 ): Workers {
   const register = fenced(client, { requestTimeoutMs: 500 });
-  const counts = { done: 0, stale: 0 };
+  const counts = { done: 0, stale: 0, overlaps: 0 };
+  const inside = new Set<Lease>();
   let isOver = false;
   async function count(locks: LockManager): Promise<void> {
     await locks.withLock(key, { waitMs: 5_000 }, async (lease) => {
-      const { value } = await register.get(REGISTER, lease);
-      await register.run(
-        WRITE,
-        [REGISTER, LOG],
-        [String(Number(value ?? 0) + 1), lease.tokenText],
-        lease,
-      );
+      for (const other of inside) if (other.remainingMs() > 0) counts.overlaps += 1;
+      inside.add(lease);
+      try {
+        await write(lease);
+      } finally {
+        inside.delete(lease);
+      }
       counts.done += 1;
     });
+  }
+  async function write(lease: Lease): Promise<void> {
+    const { value } = await register.get(REGISTER, lease);
+    await register.run(
+      WRITE,
+      [REGISTER, LOG],
+      [String(Number(value ?? 0) + 1), lease.tokenText],
+      lease,
+    );
   }
   const workers = managers.map(async (locks) => {
     while (!isOver) {
@@ -61,6 +73,9 @@ export function startWorkers(
     },
     get stale() {
       return counts.stale;
+    },
+    get overlaps() {
+      return counts.overlaps;
     },
     async stop() {
       isOver = true;

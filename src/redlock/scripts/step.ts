@@ -166,8 +166,8 @@ ${KEY_LUA}
     local wasHeld = isHolder(owner, epoch)
     if wasHeld then free() end
     prune(owner)
-    if wasHeld then wake(epoch) end
-    if wait then queue(owner, all, ttl) end
+    -- Who lost a tie is not told by the other: both would claim at once, and tie again.
+    if wait then queue(owner, all, ttl) elseif wasHeld then wake(epoch) end
     return wasHeld and 1 or 0
   end
 
