@@ -9,11 +9,11 @@ export const GUARANTEES: Guarantees = {
   survives: [
     'holders and waiters that are killed, stopped or cut off: their leases end by the ttl',
     'replies and messages that are lost, late or doubled',
-    'any minority of the nodes: killed, hung, cut off, restarted without their data, or with clocks that jump',
+    'any minority of the nodes: killed, hung, cut off, slow, or restarted without their data',
   ],
   doesNotSurvive: [
     'a majority of the nodes that is away: nothing is granted or extended until it is back',
-    'a majority of the nodes whose clocks are set forward within one ttl: two may hold the key until the older lease ends; the fence refuses the older one’s writes',
-    'a majority of the nodes that loses its data within one ttl: tokens then increase as the clocks of the clients do',
+    'a node clock that is set forward while the lease is on a bare majority: two may hold the key until the older lease ends; the fence refuses the older one’s writes',
+    'a majority of the nodes that loses its data before one of them has recovered: tokens then increase as the clocks of the clients do',
   ],
 };
