@@ -29,12 +29,16 @@ export const WIDTH = 10;
  * `windowMs`. Nothing is written before `remember` or `refresh`, and nothing of `g` before `packed` is saved.
  */
 export const REMEMBERED_LUA: string = `
-local WIDTH, IN_A_FIELD, GENERATIONS, SPARE_MS, SOME = ${WIDTH}, 50, 3, 60000, 1000
+local WIDTH, IN_A_FIELD, GENERATIONS, SOME = ${WIDTH}, 50, 3, 1000
+-- Expiries are that much later than they need be, so that few commits have to move one.
+local SPARE_MS, STEP_MS = 60000, 30000
 local FORMAT = '<BddI4dI4dI4d'
 
 local isNew = false
 local current, begunMs, forgottenMs = 1, nowMs, 0
 local counts, latestMs = { 0, 0, 0 }, { 0, 0, 0 }
+-- Fields that were read, by generation.
+local texts = { {}, {}, {} }
 
 local function packed()
   return struct.pack(FORMAT, current, begunMs, forgottenMs,
@@ -43,7 +47,7 @@ end
 
 local function forget(generation)
   forgottenMs = math.max(forgottenMs, latestMs[generation])
-  counts[generation], latestMs[generation] = 0, 0
+  counts[generation], latestMs[generation], texts[generation] = 0, 0, {}
 end
 
 local function recall(text)
@@ -58,9 +62,13 @@ local function recall(text)
   end
 end
 
+-- The greatest power of two that is not above: asked again and again for the same number.
+local asked, power = 1, 1
 local function powerBelow(number)
-  local power = 1
-  while power * 2 <= number do power = power * 2 end
+  if number ~= asked then
+    asked, power = number, 1
+    while power * 2 <= number do power = power * 2 end
+  end
   return power
 end
 
@@ -73,15 +81,19 @@ end
 
 local function fieldsFor(count) return math.floor(count / IN_A_FIELD) + 1 end
 
--- The texts of some fields, by field.
+-- The texts of these fields, and of those that were read before.
 local function read(generation, fields)
-  local texts = {}
-  for from = 1, #fields, SOME do
-    local to = math.min(from + SOME - 1, #fields)
-    local some = call('HMGET', KEYS[2 + generation], unpack(fields, from, to))
-    for index = from, to do texts[fields[index]] = some[index - from + 1] or '' end
+  local known = texts[generation]
+  local missing = {}
+  for _, field in ipairs(fields) do
+    if not known[field] then missing[#missing + 1] = field end
   end
-  return texts
+  for from = 1, #missing, SOME do
+    local to = math.min(from + SOME - 1, #missing)
+    local some = call('HMGET', KEYS[2 + generation], unpack(missing, from, to))
+    for index = from, to do known[missing[index]] = some[index - from + 1] or '' end
+  end
+  return known
 end
 
 local function write(generation, fields)
@@ -120,9 +132,9 @@ local function known(ids)
           fields[#fields + 1] = field
         end
       end
-      local texts = read(generation, fields)
+      local there = read(generation, fields)
       for _, id in ipairs(ids) do
-        if not found[id] and holds(texts[fieldOfId[id]], id) then found[id] = generation end
+        if not found[id] and holds(there[fieldOfId[id]], id) then found[id] = generation end
       end
     end
   end
@@ -139,7 +151,11 @@ local function remember(ids, untilMs)
   end
   local before, after = fieldsFor(counts[current]), fieldsFor(counts[current] + #ids)
   local function rootOf(field)
-    while field >= before do field = field - powerBelow(field) end
+    while field >= before do
+      local half = 1
+      while half * 2 <= field do half = half * 2 end
+      field = field - half
+    end
     return field
   end
   local splits, roots, list, pieces = {}, {}, {}, {}
@@ -160,7 +176,9 @@ local function remember(ids, untilMs)
     need(root)
   end
   for _, id in ipairs(ids) do need(rootOf(fieldOf(id, after))) end
-  for root, text in pairs(read(current, list)) do
+  local there = read(current, list)
+  for _, root in ipairs(list) do
+    local text = there[root]
     if splits[root] then
       pieces[root] = pieces[root] or {}
       for at = 1, #text, WIDTH do put(string.sub(text, at, at + WIDTH - 1)) end
@@ -170,9 +188,12 @@ local function remember(ids, untilMs)
   end
   for _, id in ipairs(ids) do put(id) end
   write(current, pieces)
+  local isFirst, earlierMs = counts[current] == 0, latestMs[current]
   counts[current] = counts[current] + #ids
-  latestMs[current] = math.max(latestMs[current], untilMs)
-  call('PEXPIREAT', key, string.format('%.0f', latestMs[current] + windowMs + SPARE_MS))
+  latestMs[current], texts[current] = math.max(earlierMs, untilMs), {}
+  if isFirst or math.floor(latestMs[current] / STEP_MS) > math.floor(earlierMs / STEP_MS) then
+    call('PEXPIREAT', key, string.format('%.0f', latestMs[current] + windowMs + SPARE_MS))
+  end
 end
 
 -- A message that is known and was published later than what is remembered of it: its other copies are younger, too.

@@ -137,7 +137,6 @@ for _, id in ipairs(ids) do
 end
 forgetTheOld()
 if #fresh > 0 then remember(fresh, untilMs) end
-call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', nowMs - windowMs))
 call('HSET', KEYS[1], 'n', version + 1, 'v', value, 'c', commitId, 'g', packed())
 if version == 0 then call('PERSIST', KEYS[1]) end
 return { 'committed', version + 1 }
@@ -158,6 +157,7 @@ for _, id in ipairs(ids) do
   end
 end
 local answer = marked({ 'marked' }, applied, buried)
+call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', nowMs - windowMs))
 if remembered then call('HSET', KEYS[1], 'g', packed()) end
 return answer
 `,

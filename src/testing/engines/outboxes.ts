@@ -168,6 +168,7 @@ async function oncePerClaimer(trial: Trial): Promise<void> {
         const { deliveries } = await trial.settles('a claim', outbox.claim(17, LONG_MS));
         if (deliveries.length === 0) return;
         done.push(...idsOf(deliveries));
+        assert(done.length <= COUNT, 'an entry was claimed twice');
         await outbox.acknowledge(deliveries);
       }
     }),
