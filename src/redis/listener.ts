@@ -75,10 +75,18 @@ export class Listener {
     return this.#lost.has(slot) ? null : this.listen(slot);
   }
 
-  /** The server says that nobody listens, although this store should: begin anew. */
-  distrust(slot: number): void {
+  /** What hears the slot now, for `distrust` later. */
+  heardBy(slot: number): object | null {
+    return this.#heard.get(slot) ?? null;
+  }
+
+  /**
+   * The server says that nobody listened, although `trusted` did when it was asked: begin anew. What began to listen
+   * only afterwards is not meant, or answers that were under way would end it again and again.
+   */
+  distrust(slot: number, trusted: unknown = this.heardBy(slot)): void {
     const ear = this.#heard.get(slot);
-    if (ear !== undefined) this.#gone(ear);
+    if (ear !== undefined && ear === trusted) this.#gone(ear);
   }
 
   close(): void {

@@ -76,7 +76,9 @@ export class RedisStore implements LeaseStore {
     if (refused !== null) return refused;
     const slot = session.layout.slotOf(claim.key);
     const operation = claimText(claim);
-    const listening = session.listener.listenFirst(slot);
+    const { listener } = session;
+    const trusted = listener.heardBy(slot);
+    const listening = listener.listenFirst(slot);
     const { outcome, isHeard } = readClaim(
       await this.#submit(session, slot, claim, operation),
       claim,
@@ -86,7 +88,7 @@ export class RedisStore implements LeaseStore {
       if (!(await succeeds(listening)) || outcome.is !== 'waiting' || isHeard) return outcome;
       return readClaim(await this.#submit(session, slot, claim, operation), claim).outcome;
     }
-    if (outcome.is === 'waiting' && !isHeard) session.listener.distrust(slot);
+    if (outcome.is === 'waiting' && !isHeard) listener.distrust(slot, trusted);
     return outcome;
   }
 

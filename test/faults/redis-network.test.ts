@@ -169,6 +169,28 @@ lane('the network before a Redis server', TOOLS.redis, () => {
     );
   });
 
+  test('an answer from before a listener was there does not end it', async () => {
+    const locks = await manager('url', {}, { requestTimeoutMs: 60_000 });
+    await client.set(`lock:${KEY}`, 'a client of another kind', 'PX', 600_000);
+    const listens = async () =>
+      ((await client.pubsub('CHANNELS', 'leasehold:*')) as string[]).length;
+    // Nothing new gets through, and what is claimed now is answered later.
+    proxy.retarget(1);
+    proxy.cut(isSubscriber);
+    await until('it does not listen', async () => (await listens()) === 0);
+    proxy.blackholeSome(() => true, 'replies');
+    const waits = locks.acquire(KEY);
+    await waiting(KEY);
+    proxy.retarget(server.port);
+    await until('it listens again', async () => (await listens()) === 1);
+    const { connections } = proxy;
+    proxy.forward();
+    await client.del(`lock:${KEY}`);
+    await (await waits).release();
+    await (await locks.acquire(KEY)).release();
+    expect(proxy.connections).toBe(connections);
+  });
+
   test('no update is lost while reply after reply is', { timeout: 120_000 }, async () => {
     const managers = [await manager(), await manager('redis'), await manager('ioredis5')];
     const rounds = 10;

@@ -227,10 +227,10 @@ export class TcpProxy {
     for (const way of ways.length === 0 ? BOTH : ways) this.#faults.held.add(way);
   }
 
-  /** As `blackhole`, both ways, for some of the connections that there are. */
-  blackholeSome(where: Where): void {
+  /** As `blackhole`, for some of the connections that there are. */
+  blackholeSome(where: Where, ...ways: readonly Way[]): void {
     for (const link of this.#links) {
-      if (where(link.sent)) link.hold(BOTH);
+      if (where(link.sent)) link.hold(ways.length === 0 ? BOTH : ways);
     }
   }
 
