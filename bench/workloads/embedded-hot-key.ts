@@ -98,7 +98,9 @@ function report(tallies: readonly Tally[], count: number, durationMs: number): R
   ];
   const p50 = tallies.map((tally) => tally.p50WaitMs.toFixed(2)).join(' / ');
   const p99 = tallies.map((tally) => tally.p99WaitMs.toFixed(2)).join(' / ');
-  const handOver = tallies.map((tally) => (tally.p50HandOverMs ?? Number.NaN).toFixed(2)).join(' / ');
+  const handOver = tallies
+    .map((tally) => (tally.p50HandOverMs ?? Number.NaN).toFixed(2))
+    .join(' / ');
   const share = tallies.map((tally) => whole(tally.operations)).join(' / ');
   const perHandOver = (operations / Math.max(1, handOvers)).toFixed(1);
   return {
