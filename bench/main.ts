@@ -20,6 +20,8 @@ import { retained } from './workloads/retained.ts';
 import { skewed } from './workloads/skewed.ts';
 import { uncontended } from './workloads/uncontended.ts';
 import { uncontended64 } from './workloads/uncontended-64.ts';
+import { zookeeperHotKey } from './workloads/zookeeper-hot-key.ts';
+import { zookeeperUncontended } from './workloads/zookeeper-uncontended.ts';
 
 const WORKLOADS: readonly Workload[] = [
   uncontended,
@@ -33,6 +35,8 @@ const WORKLOADS: readonly Workload[] = [
   memory,
   growth,
   embeddedHotKey,
+  zookeeperUncontended,
+  zookeeperHotKey,
 ];
 const FULL: Effort = { rounds: 5, roundMs: 500, isQuick: false };
 const QUICK: Effort = { rounds: 1, roundMs: 150, isQuick: true };

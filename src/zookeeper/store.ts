@@ -498,6 +498,8 @@ export class ZooKeeperStore implements LeaseStore {
   /** Whether the node was still there. On an error it may be, and the entry stays. */
   async #remove(entry: Entry): Promise<boolean> {
     let wasThere = true;
+    // Who leaves does not ask any more who else wants it.
+    if (entry.line.entries.size === 1) this.#unheard.delete(entry.line);
     if (entry.path !== null) {
       wasThere = await unless(CODES.noNode, entry.session.send(requests.remove(entry.path)));
     }

@@ -1,0 +1,98 @@
+/** A free key on ZooKeeper, against the two requests that any lock there is made of, through the same client. */
+import { zookeeper } from 'leasehold/zookeeper';
+import client from 'node-zookeeper-client';
+import { ZooKeeperServer } from '../../test/servers/zookeeper.ts';
+import {
+  atLeast,
+  compare,
+  type Effort,
+  RATE_COLUMNS,
+  type Report,
+  type Subject,
+  type Table,
+  type Workload,
+} from '../measure.ts';
+import { lockSubject } from '../subjects.ts';
+
+const NAME = 'zookeeper-uncontended';
+const TASKS = [1, 16] as const;
+const MIN_OF_LIMIT = 0.9;
+const OURS = 'leasehold';
+
+export const zookeeperUncontended: Workload = {
+  name: NAME,
+  summary: 'acquire and release a free key on ZooKeeper, against creating and deleting a node',
+  async run(effort) {
+    const server = await ZooKeeperServer.start();
+    try {
+      const tables: Table[] = [];
+      for (const tasks of TASKS) tables.push(await measure(server, tasks, effort));
+      return report(tables);
+    } finally {
+      await server.close();
+    }
+  },
+};
+
+async function measure(server: ZooKeeperServer, tasks: number, effort: Effort): Promise<Table> {
+  const subjects = [
+    await bareSubject(server, tasks),
+    lockSubject(OURS, zookeeper({ connect: server.address }), {}, (task) => `key:${task}`),
+  ];
+  const rows = await compare(subjects, effort, tasks);
+  const title = tasks === 1 ? 'one task' : `${tasks} tasks with a key each`;
+  return { title, columns: RATE_COLUMNS, rows };
+}
+
+/** Creates an ephemeral, sequential node, and deletes it. No look whether it is the first. */
+async function bareSubject(server: ZooKeeperServer, tasks: number): Promise<Subject> {
+  const bare = client.createClient(server.address);
+  await new Promise<void>((resolve) => {
+    bare.once('connected', () => resolve());
+    bare.connect();
+  });
+  const mode = client.CreateMode.EPHEMERAL_SEQUENTIAL;
+  const create = (path: string, as: number): Promise<string> =>
+    new Promise((resolve, reject) => {
+      bare.create(path, Buffer.alloc(0), as, (error, made) =>
+        error ? reject(error) : resolve(made),
+      );
+    });
+  const parents = new Map<number, Promise<string>>();
+  const name = `host:${process.pid}:nonce-1000000-1000000-`;
+  return {
+    name: 'limit: create and delete',
+    async operation(task) {
+      const path = `/bare-${tasks}-${task}`;
+      let parent = parents.get(task);
+      if (parent === undefined) {
+        parent = create(path, client.CreateMode.PERSISTENT);
+        parents.set(task, parent);
+      }
+      const node = await create(`${await parent}/${name}`, mode);
+      await new Promise<void>((resolve, reject) => {
+        bare.remove(node, (error) => (error ? reject(error) : resolve()));
+      });
+    },
+    close: async () => bare.close(),
+  };
+}
+
+function report(tables: readonly Table[]): Report {
+  return {
+    workload: NAME,
+    tables,
+    // More tasks measure the server, which has one more request to answer: the look who else is there.
+    checks: tables
+      .slice(0, 1)
+      .map(({ title, rows }) =>
+        atLeast(
+          `${title}: of create and delete`,
+          rows.find(({ name }) => name === OURS)?.figures['ratio'] ?? 0,
+          MIN_OF_LIMIT,
+        ),
+      ),
+    notes: ['one server that writes its log without waiting for the disk'],
+    plots: [],
+  };
+}
