@@ -4,6 +4,7 @@
 import type { Redis } from 'ioredis';
 import { fenced, redisState } from 'leasehold/redis';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { until } from '../servers/processes.ts';
 import { RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
 
@@ -96,5 +97,21 @@ lane('states on Redis', TOOLS.redis, () => {
     expect(await state.commit(commit('k', 1, [message('b')]))).toMatchObject({ is: 'committed' });
     expect(await state.commit(commit('k', 2, [message('a', at)]))).toMatchObject({ is: 'too-old' });
     await state.close();
+  });
+
+  test('a window that is made longer does not judge what was forgotten in the shorter one', async () => {
+    const [short, long] = [await open(1_000), await open()];
+    const early = message('a', Date.now() - 500);
+    await short.commit(commit('k', 0, [early]));
+    let version = 1;
+    await until('it is forgotten', async () => {
+      await short.commit(commit('k', version, [message(`other-${version}`)]));
+      version += 1;
+      const loaded = await short.load('k', lease, [message('a', 0)]);
+      return loaded.is === 'loaded' && loaded.marks.size === 0;
+    });
+    const again = await long.commit(commit('k', version, [early]));
+    expect(again).toEqual({ is: 'too-old', ids: ['a'] });
+    await Promise.all([short.close(), long.close()]);
   });
 });
