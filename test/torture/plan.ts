@@ -5,6 +5,7 @@
  * lane they follow each other.
  */
 import { SeededRandom } from 'leasehold/testing';
+import type { Weakness } from './engines/engine.ts';
 
 export const FAULTS = ['kill', 'pause', 'partition', 'clock', 'restart', 'lostreply'] as const;
 export type Fault = (typeof FAULTS)[number];
@@ -225,12 +226,20 @@ function restart({ faults, targets, ttlMs, serversUntilMs }: PlanOptions): Draw 
   };
 }
 
-/** Faults after which two leases may be valid at once: what the store's page says of it. */
-export function mayCostExclusion(plan: Plan, failsOver: boolean): boolean {
+/** Whether the plan has a fault after which two leases may be valid at once. */
+export function mayCostExclusion(plan: Plan, weakness: Weakness): boolean {
+  if (weakness === 'none') return false;
   return plan.servers.some(({ action }) => {
-    if (action.is === 'restart a server without its data') return true;
-    if (action.is === 'set the clock of a server') return true;
-    const isDown = ['stop a server', 'kill a server', 'restart a server'].includes(action.is);
-    return failsOver && isDown;
+    switch (action.is) {
+      case 'restart a server without its data':
+      case 'set the clock of a server':
+        return true;
+      case 'stop a server':
+      case 'kill a server':
+      case 'restart a server':
+        return weakness === 'a server that is down';
+      default:
+        return false;
+    }
   });
 }

@@ -91,8 +91,8 @@ async function runOn(
     const gone = await close(crew, engine);
     const entries = readHistory(crew.files);
     const findings = await judge(entries, engine, deeds);
-    const mayOverlap = mayCostExclusion(plan, kind.failsOver);
-    const mayFork = kind.failsOver && mayOverlap;
+    const mayOverlap = mayCostExclusion(plan, kind.weakness);
+    const mayFork = mayOverlap && kind.weakness === 'a server that is down';
     return {
       ...findings,
       idle: idleFaults(planOptions),

@@ -9,7 +9,7 @@ import { breakable, keysLeft } from './redis-server.ts';
 import { startValues } from './start.ts';
 
 export const clusterEngine: EngineKind = {
-  failsOver: true,
+  weakness: 'a server that is down',
   keepsOrder: true,
   valuesAre: 'on a Redis server of their own that keeps its data',
 

@@ -6,7 +6,7 @@ import { lmdbValues } from '../values/lmdb.ts';
 import type { EngineKind } from './engine.ts';
 
 export const embeddedEngine: EngineKind = {
-  failsOver: false,
+  weakness: 'none',
   keepsOrder: true,
   valuesAre: 'in an LMDB environment of the same machine',
 

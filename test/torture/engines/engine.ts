@@ -39,9 +39,14 @@ export interface Engine {
   close(): Promise<void>;
 }
 
+/**
+ * What may let two hold a key at once, as the store's page says: nothing that a torture run does; a server that loses its
+ * data or its clock; or already one that is down, since another one takes over and may lack its last writes.
+ */
+export type Weakness = 'none' | 'a forgetful server' | 'a server that is down';
+
 export interface EngineKind {
-  /** Whether another server takes over when one is down, and may lack its last writes. */
-  readonly failsOver: boolean;
+  readonly weakness: Weakness;
   /** Where the values are, for people. */
   readonly valuesAre: string;
   /** Starts the servers. With the path of libfaketime their clocks can be set. */

@@ -32,10 +32,13 @@ function forget(folder: string): void {
   }
 }
 
-/** Every key but the memory of the last epochs. */
+/** What stays for a day or longer: the last epochs, and the mark of a server that is known. */
+const MEMORY = /^leasehold:(epoch|redlock)/;
+
+/** Every key but that. */
 export async function keysLeft(servers: readonly RedisServer[]): Promise<string[]> {
   const keys = await Promise.all(
     servers.map(async (server) => (await server.command('KEYS', '*')) as string[]),
   );
-  return keys.flat().filter((key) => !key.startsWith('leasehold:epoch'));
+  return keys.flat().filter((key) => !MEMORY.test(key));
 }

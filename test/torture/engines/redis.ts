@@ -7,7 +7,7 @@ import { breakable, keysLeft } from './redis-server.ts';
 import { startValues, startWithClock } from './start.ts';
 
 export const redisEngine: EngineKind = {
-  failsOver: false,
+  weakness: 'a forgetful server',
   keepsOrder: true,
   valuesAre: 'on a Redis server of their own that keeps its data',
 
