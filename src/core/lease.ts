@@ -9,8 +9,6 @@ import type { Tenancy } from './tenancy.ts';
 
 /** Local grants under one remote lease: the low digits of a token count them. */
 export const GRANTS_PER_EPOCH = 4096;
-/** Tokens of equal length compare as text the way they compare as numbers. */
-const TOKEN_DIGITS = 20;
 
 /**
  * - `held`: valid, and renewed in time.
@@ -78,7 +76,8 @@ export class LocalLease implements Lease {
   }
 
   get tokenText(): string {
-    return `${this.token}`.padStart(TOKEN_DIGITS, '0');
+    // Tokens of equal length compare as text the way they compare as numbers.
+    return `${this.token}`.padStart(20, '0');
   }
 
   get state(): LeaseState {

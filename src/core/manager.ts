@@ -3,13 +3,14 @@
  */
 import { stopwatch } from './clock.ts';
 import { Cohort } from './cohort.ts';
-import { AcquireTimeoutError, InvalidArgumentError, ManagerClosedError } from './errors.ts';
+import { AcquireTimeoutError, ManagerClosedError } from './errors.ts';
 import { type Lease, LeaseSet } from './lease.ts';
 import {
   type AcquireOptions,
   type CloseOptions,
   canonicalKeys,
   checkKey,
+  demand,
   type LockManagerOptions,
   readNumber,
   readSpec,
@@ -47,9 +48,7 @@ export class LockManager {
   #closing: Promise<void> | undefined;
 
   constructor(options: LockManagerOptions) {
-    if (typeof options?.store?.claim !== 'function') {
-      throw new InvalidArgumentError('give a store');
-    }
+    demand(typeof options?.store?.claim === 'function', 'give a store');
     this.#base = readSpec(options);
     this.#runtime = startRuntime(options, (event) => this.#onEvent(event));
   }
@@ -129,7 +128,7 @@ export class LockManager {
     ...rest: [unknown, unknown?]
   ): Promise<Result> {
     const work = rest.pop() as Work<Lease | LeaseSet, Result>;
-    if (typeof work !== 'function') throw new InvalidArgumentError('give the work');
+    demand(typeof work === 'function', 'give the work');
     const held: Lease | LeaseSet = await this.acquire(keys as string, rest[0] as AcquireOptions);
     try {
       const result = await work(held);
@@ -158,6 +157,7 @@ export class LockManager {
 
   #acquireOne(key: string, spec: Spec, signal?: AbortSignal): Lease | Promise<Lease> {
     if (this.#closing) throw new ManagerClosedError();
+    demand(signal == null || signal.aborted != null, 'give an AbortSignal');
     signal?.throwIfAborted();
     const { cohorts } = this.#runtime;
     let cohort = cohorts.get(key);

@@ -116,13 +116,19 @@ export function sameClaim(a: Spec, b: Spec): boolean {
   return a.units === b.units && a.capacity === b.capacity && a.ttlMs === b.ttlMs;
 }
 
+/** Throws what the caller has to change, unless it is right. */
+export function demand(isRight: unknown, message: string): asserts isRight {
+  if (!isRight) throw new InvalidArgumentError(message);
+}
+
 /** The base is what a manager's own options say; without it, the defaults count. */
 export function readSpec(options: AcquireOptions, base?: Spec): Spec {
   const { mode, limit } = options;
   const isPermit = limit != null;
-  if (mode != null && (isPermit || (mode !== 'shared' && mode !== 'exclusive'))) {
-    throw new InvalidArgumentError("give mode 'exclusive' or 'shared', or a limit");
-  }
+  demand(
+    mode == null || (!isPermit && (mode === 'shared' || mode === 'exclusive')),
+    "give mode 'exclusive' or 'shared', or a limit",
+  );
   const read = (name: NumberName): number => readNumber(options, name, base);
   return {
     units: isPermit || mode === 'shared' ? 1 : SHARED_CAPACITY,
@@ -145,21 +151,19 @@ export function readNumber(
   throw new InvalidArgumentError(`${name} is a whole number from ${min} to ${max}`);
 }
 
-const LONE_SURROGATE = /\p{Surrogate}/u;
-
 export function checkKey(key: unknown): asserts key is string {
-  if (typeof key !== 'string' || !key || key.length > MAX_KEY_LENGTH || LONE_SURROGATE.test(key)) {
-    throw new InvalidArgumentError(
-      `a key is well-formed text of 1 to ${MAX_KEY_LENGTH} UTF-16 units`,
-    );
-  }
+  demand(
+    typeof key === 'string' && key && key.length <= MAX_KEY_LENGTH && key.isWellFormed(),
+    `a key is well-formed text of 1 to ${MAX_KEY_LENGTH} UTF-16 units`,
+  );
 }
 
 /** Duplicates folded, in code-unit order, so that two callers can never wait for each other in a circle. */
 export function canonicalKeys(keys: readonly unknown[]): string[] {
-  if (!Array.isArray(keys) || keys.length < 1 || keys.length > MAX_KEYS) {
-    throw new InvalidArgumentError(`give a key, or a list of 1 to ${MAX_KEYS}`);
-  }
+  demand(
+    Array.isArray(keys) && keys.length && keys.length <= MAX_KEYS,
+    `give a key, or a list of 1 to ${MAX_KEYS}`,
+  );
   for (const key of keys) checkKey(key);
   // The default order of `sort` is the code-unit order.
   return [...new Set<string>(keys)].sort();

@@ -7,6 +7,7 @@
  */
 import { InvalidArgumentError } from '../core/errors.ts';
 import { StaleTokenError, type Token } from '../core/fence.ts';
+import { UnreadableAnswerError } from './answers.ts';
 import type { RedisClient } from './clients/client.ts';
 import { type AnyRedisClient, adapt } from './clients/connect.ts';
 import { readWhole } from './options.ts';
@@ -49,11 +50,11 @@ export class Fence {
   readonly #timeoutMs: number;
 
   constructor(client: RedisClient, options: FenceOptions) {
+    const { prefix, memoryMs, requestTimeoutMs } = options ?? {};
     this.#client = client;
-    this.#prefix = options.prefix ?? '';
-    const { memoryMs = DAY_MS, requestTimeoutMs = 2_000 } = options;
-    this.#memoryMs = readWhole('memoryMs', memoryMs, 1, MAX_MS);
-    this.#timeoutMs = readWhole('requestTimeoutMs', requestTimeoutMs, 1, MAX_TIMEOUT_MS);
+    this.#prefix = textOf('prefix', prefix ?? '');
+    this.#memoryMs = readWhole('memoryMs', memoryMs ?? DAY_MS, 1, MAX_MS);
+    this.#timeoutMs = readWhole('requestTimeoutMs', requestTimeoutMs ?? 2_000, 1, MAX_TIMEOUT_MS);
   }
 
   /**
@@ -62,17 +63,15 @@ export class Fence {
    */
   async get(key: string, lease: Token): Promise<FencedValue> {
     const [version, value] = await this.#run(FENCE, [key], lease, ['get']);
-    return { value: value as string | null, version: Number(version) };
+    if (value !== null && typeof value !== 'string') {
+      throw new UnreadableAnswerError('a fenced read');
+    }
+    return { value, version: Number(version) };
   }
 
   /** Writes the value, and returns its version. Rejects with `StaleTokenError`, and then writes nothing. */
-  async set(
-    key: string,
-    value: string,
-    lease: Token,
-    { ttlMs }: FencedSetOptions = {},
-  ): Promise<number> {
-    const args = ['set', textOf(value), ttlOf(ttlMs)];
+  async set(key: string, value: string, lease: Token, options?: FencedSetOptions): Promise<number> {
+    const args = ['set', textOf('a fenced value', value), ttlOf(options)];
     const [version] = await this.#run(FENCE, [key], lease, args);
     return Number(version);
   }
@@ -86,10 +85,10 @@ export class Fence {
     expectedVersion: number,
     value: string,
     lease: Token,
-    { ttlMs }: FencedSetOptions = {},
+    options?: FencedSetOptions,
   ): Promise<number | null> {
     const version = readWhole('expectedVersion', expectedVersion, 0, Number.MAX_SAFE_INTEGER);
-    const args = ['cas', textOf(value), ttlOf(ttlMs), String(version)];
+    const args = ['cas', textOf('a fenced value', value), ttlOf(options), String(version)];
     const reply = await this.#send(FENCE, [key], lease, args);
     return reply[0] === 'differs' ? null : Number(reply[1]);
   }
@@ -105,7 +104,14 @@ export class Fence {
     args: readonly string[],
     lease: Token,
   ): Promise<unknown> {
-    const [result] = await this.#run(fencedScript(lua), keys, lease, ['run', ...args]);
+    if (!Array.isArray(keys) || keys.length === 0 || !Array.isArray(args)) {
+      throw new InvalidArgumentError(
+        'run takes a list of keys, the fenced one first, and a list of arguments',
+      );
+    }
+    const texts = args.map((arg) => textOf('an argument', arg));
+    const script = fencedScript(textOf('the script', lua));
+    const [result] = await this.#run(script, keys, lease, ['run', ...texts]);
     return result;
   }
 
@@ -114,7 +120,7 @@ export class Fence {
    * Do it while nobody holds the lock.
    */
   async reset(key: string): Promise<void> {
-    const sent = this.#client.evaluate(RESET, [this.#prefix + key], []);
+    const sent = this.#client.evaluate(RESET, [this.#prefix + textOf('a key', key)], []);
     await within(sent, this.#timeoutMs, 'a reset of a fence');
   }
 
@@ -133,24 +139,31 @@ export class Fence {
     lease: Token,
     args: readonly string[],
   ): Promise<unknown[]> {
-    const names = keys.map((key) => this.#prefix + key);
+    const names = keys.map((key) => this.#prefix + textOf('a key', key));
+    // Anything else would count as the highest token for ever.
+    if (typeof lease?.tokenText !== 'string' || !/^\d{20}$/.test(lease.tokenText)) {
+      throw new InvalidArgumentError('give a lease');
+    }
     const all = [lease.tokenText, PROCESS, String(this.#memoryMs), ...args];
     const sent = this.#client.evaluate(script, names, all);
-    const reply = (await within(sent, this.#timeoutMs, 'a fenced request')) as unknown[];
-    if (reply[0] === 'stale') {
-      throw new StaleTokenError(names[0] as string, lease.tokenText, String(reply[1]));
+    const reply = await within(sent, this.#timeoutMs, 'a fenced request');
+    const [is, detail] = Array.isArray(reply) ? reply : [];
+    if (is === 'stale') {
+      throw new StaleTokenError(names[0] as string, lease.tokenText, String(detail));
     }
-    return reply;
+    if (is === 'ok' || is === 'differs') return reply as unknown[];
+    throw new UnreadableAnswerError('a fenced request');
   }
 }
 
 /** What the script could not write would be found out after the fence was raised. */
-function textOf(value: string): string {
+function textOf(what: string, value: unknown): string {
   if (typeof value === 'string') return value;
-  throw new InvalidArgumentError(`a fenced value is text, not ${typeof value}: encode it first`);
+  throw new InvalidArgumentError(`${what} is text, not ${typeof value}: encode it first`);
 }
 
-function ttlOf(ttlMs: number | undefined): string {
+function ttlOf(options: FencedSetOptions | undefined): string {
+  const ttlMs = options?.ttlMs;
   return ttlMs === undefined ? '' : String(readWhole('ttlMs', ttlMs, 1, MAX_MS));
 }
 

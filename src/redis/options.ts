@@ -28,7 +28,7 @@ export type Settings = Required<RedisOptions>;
 const LIMITS = { prefixLength: 512, timeoutMs: 600_000, replicas: 100 } as const;
 
 export function readOptions(options: RedisOptions): Settings {
-  return { prefix: readPrefix(options.prefix, 'lock:'), ...readReplicas(options) };
+  return { prefix: readPrefix(options?.prefix, 'lock:'), ...readReplicas(options) };
 }
 
 export function readPrefix(given: string | undefined, fallback: string): string {
@@ -46,7 +46,7 @@ export function readPrefix(given: string | undefined, fallback: string): string 
 export function readReplicas(
   options: Omit<RedisOptions, 'prefix'>,
 ): Required<Omit<RedisOptions, 'prefix'>> {
-  const { requestTimeoutMs = 2_000, minReplicas = 0, replicaTimeoutMs = 1_000 } = options;
+  const { requestTimeoutMs = 2_000, minReplicas = 0, replicaTimeoutMs = 1_000 } = options ?? {};
   return {
     requestTimeoutMs: readWhole('requestTimeoutMs', requestTimeoutMs, 1, LIMITS.timeoutMs),
     minReplicas: readWhole('minReplicas', minReplicas, 0, LIMITS.replicas),
@@ -57,5 +57,6 @@ export function readReplicas(
 /** Throws `InvalidArgumentError` unless it is a whole number within these limits, both included. */
 export function readWhole(name: string, value: number, min: number, max: number): number {
   if (Number.isInteger(value) && value >= min && value <= max) return value;
-  throw new InvalidArgumentError(`${name} is a whole number from ${min} to ${max}, not ${value}`);
+  const given = typeof value === 'number' ? value : typeof value;
+  throw new InvalidArgumentError(`${name} is a whole number from ${min} to ${max}, not ${given}`);
 }

@@ -52,8 +52,8 @@ const WINDOWS_OF_A_FENCE = 3;
 
 export function readStateOptions(options: RedisStateOptions): StateSettings {
   return {
-    prefix: readPrefix(options.prefix, 'state:'),
-    windowMs: readWhole('windowMs', options.windowMs ?? DAY_MS, MIN_WINDOW_MS, MAX_WINDOW_MS),
+    prefix: readPrefix(options?.prefix, 'state:'),
+    windowMs: readWhole('windowMs', options?.windowMs ?? DAY_MS, MIN_WINDOW_MS, MAX_WINDOW_MS),
     ...readReplicas(options),
   };
 }

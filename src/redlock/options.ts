@@ -50,5 +50,7 @@ export function readOptions(options: RedlockOptions): Settings {
 
 function read(name: string, value: number, max: number): number {
   if (Number.isInteger(value) && value >= 1 && value <= max) return value;
-  throw new InvalidArgumentError(`${name} is a whole number from 1 to ${max}, not ${value}`);
+  throw new InvalidArgumentError(
+    `${name} is a whole number from 1 to ${max}, not ${typeof value === 'number' ? value : typeof value}`,
+  );
 }

@@ -126,6 +126,6 @@ function readMs(name: string, value: number | undefined, fallback: number): numb
   if (value === undefined) return fallback;
   if (Number.isInteger(value) && value >= 1 && value <= MAX_DELAY_MS) return value;
   throw new InvalidArgumentError(
-    `${name} is a whole number from 1 to ${MAX_DELAY_MS}, not ${String(value)}`,
+    `${name} is a whole number from 1 to ${MAX_DELAY_MS}, not ${typeof value === 'number' ? value : typeof value}`,
   );
 }

@@ -85,6 +85,22 @@ export function checkUrl(url: string): void {
       'a Redis URL begins with redis://, rediss://, redis+sentinel:// or rediss+sentinel://',
     );
   }
+  // No error may repeat the URL, or be caused by one that does: there is a password in it.
+  if (!URL.canParse(url)) {
+    throw new InvalidArgumentError('a Redis URL is redis://[user:password@]host[:port][/database]');
+  }
+  const { username, password } = new URL(url);
+  for (const part of [username, password]) decode(part);
+}
+
+function decode(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw new InvalidArgumentError(
+      'a Redis URL has a % that begins no character: write a % of its own as %25',
+    );
+  }
 }
 
 /** Makes a client for the URL, with ioredis. */
@@ -131,14 +147,14 @@ function readSentinelUrl(url: string): object {
     );
   }
   const [, login = '', hosts = '', name = '', database = '0'] = parts;
-  const [username = '', password = ''] = login.split(':').map(decodeURIComponent);
+  const [, username = '', password = ''] = (/^([^:]*):?(.*)$/.exec(login) ?? []).map(decode);
   const tls = url.startsWith('rediss');
   return {
     sentinels: hosts.split(',').map((host) => {
       const [, address = host, port = '26379'] = /^(.*?)(?::(\d+))?$/.exec(host) ?? [];
       return { host: address, port: Number(port) };
     }),
-    name: decodeURIComponent(name),
+    name: decode(name),
     db: Number(database),
     ...(username && { username }),
     ...(password && { password }),

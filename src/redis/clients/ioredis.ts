@@ -92,8 +92,8 @@ abstract class IoredisClient implements RedisClient {
         ? only(this.client.pipeline([['evalsha', ...parts]]).exec())
         : this.client.evalsha(...parts));
     } catch (error) {
-      if (!isUnknownScript(error)) throw error;
-      return this.client.eval(script.lua, keys.length, ...keys, ...args);
+      if (!isUnknownScript(error)) throw withoutCommand(error);
+      return discreet(this.client.eval(script.lua, keys.length, ...keys, ...args));
     }
   }
 
@@ -113,7 +113,7 @@ abstract class IoredisClient implements RedisClient {
     connection.on('message', (_channel: string, text: string) => events.message(text));
     connection.on('smessage', (_channel: string, text: string) => events.message(text));
     try {
-      await within(connection.connect(), timeoutMs, 'a new subscriber');
+      await within(discreet(connection.connect()), timeoutMs, 'a new subscriber');
     } catch (error) {
       isOver = true;
       connection.disconnect();
@@ -121,10 +121,12 @@ abstract class IoredisClient implements RedisClient {
     }
     return {
       async subscribe(channel) {
-        await (isSharded(channel) ? connection.ssubscribe(channel) : connection.subscribe(channel));
+        await discreet(
+          isSharded(channel) ? connection.ssubscribe(channel) : connection.subscribe(channel),
+        );
       },
       async ping() {
-        await connection.ping();
+        await discreet(connection.ping());
       },
       close() {
         isOver = true;
@@ -152,7 +154,7 @@ export class IoredisSingle extends IoredisClient {
     if (!isOwn) return;
     // Without a listener ioredis writes errors to the console.
     client.on('error', (error: Error) => {
-      this.#failure = error;
+      this.#failure = withoutCommand(error);
     });
     client.on('ready', () => {
       this.#failure = null;
@@ -193,7 +195,7 @@ export class IoredisSingle extends IoredisClient {
   /** ioredis says that a connection is closed; why, it told before. */
   async #explained<T>(promise: Promise<T>): Promise<T> {
     try {
-      return await promise;
+      return await discreet(promise);
     } catch (error) {
       if (!(error instanceof Error)) throw error;
       if (this.#isOwn && isNoMaster(error)) this.#failure = error;
@@ -240,11 +242,12 @@ export class IoredisClusterClient extends IoredisClient {
   countConnections(): void {}
 
   async connect(): Promise<void> {
-    if (this.#isOwn && this.client.status === 'wait') await this.client.connect();
+    if (this.#isOwn && this.client.status === 'wait') await discreet(this.client.connect());
   }
 
   command(args: readonly string[], node?: string): Promise<unknown> {
-    return node === undefined ? this.client.call(...args) : this.connectionTo(node).call(...args);
+    const client = node === undefined ? this.client : this.connectionTo(node);
+    return discreet(client.call(...args));
   }
 
   nodes(): string[] {
@@ -275,4 +278,25 @@ async function only(replies: Promise<[Error | null, unknown][] | null>): Promise
 
 function addressOf(connection: IoredisConnection): string {
   return `${connection.options.host}:${connection.options.port}`;
+}
+
+/** How long a chain of causes is looked through. */
+const MAX_CAUSES = 8;
+
+/** ioredis adds to its errors the command that failed: of AUTH and HELLO that is the password, of others it may be data. */
+function withoutCommand<E>(error: E): E {
+  let one: unknown = error;
+  for (let depth = 0; depth < MAX_CAUSES && one instanceof Error; depth += 1) {
+    delete (one as { command?: unknown }).command;
+    one = one.cause;
+  }
+  return error;
+}
+
+async function discreet<T>(promise: Promise<T>): Promise<T> {
+  try {
+    return await promise;
+  } catch (error) {
+    throw withoutCommand(error);
+  }
 }

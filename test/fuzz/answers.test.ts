@@ -1,0 +1,197 @@
+/**
+ * Whatever Redis, or something that says it is Redis, answers: callers get a lease that can be right, or a typed error,
+ * and no process dies of a message.
+ */
+import { EventEmitter } from 'node:events';
+import { setImmediate } from 'node:timers/promises';
+import fc from 'fast-check';
+import { LeaseholdError, LockManager } from 'leasehold';
+import { fenced, redis } from 'leasehold/redis';
+import { redlock } from 'leasehold/redlock';
+import { describe, expect, test } from 'vitest';
+import { nothingEscapes, typedErrorOf } from './settled.ts';
+
+nothingEscapes();
+
+/** What a client of ioredis can make of a reply. */
+const anyReply = fc.letrec<{ reply: unknown }>((tie) => ({
+  reply: fc.oneof(
+    { depthSize: 'small' },
+    fc.constantFrom<unknown>(null, 0, 1, 2, -1, Number.NaN, Infinity, 2 ** 53, true, false, 1n),
+    fc.integer(),
+    fc.string(),
+    fc.constantFrom('0', '1', 'ok', 'stale', 'OK', '7:x leasehold:p:1', new Error('ERR no')),
+    fc.constantFrom(Buffer.from('1'), new Map([['a', 1]])),
+    fc.array(tie('reply'), { maxLength: 7 }),
+    fc.tuple(fc.constantFrom(0, 1, 2, 3, 4, 5), tie('reply'), tie('reply'), tie('reply')),
+  ),
+})).reply;
+
+/** Answers probes as a server would, and everything else as it likes. */
+class LyingClient extends EventEmitter {
+  readonly status = 'ready';
+  readonly options = {};
+  readonly #reply: () => unknown;
+  readonly subscribers: LyingClient[] = [];
+
+  constructor(reply: () => unknown) {
+    super();
+    this.#reply = reply;
+  }
+
+  async connect(): Promise<void> {}
+  disconnect(): void {}
+  async ping(): Promise<string> {
+    return 'PONG';
+  }
+  async subscribe(): Promise<number> {
+    return 1;
+  }
+
+  duplicate(): LyingClient {
+    const subscriber = new LyingClient(this.#reply);
+    this.subscribers.push(subscriber);
+    return subscriber;
+  }
+
+  async call(): Promise<unknown> {
+    return '';
+  }
+
+  async evalsha(_sha: string, count: number, ...rest: string[]): Promise<unknown> {
+    // As late as a server can answer at the earliest: timers must have their turn.
+    await setImmediate();
+    const isProbe = rest[0]?.includes('leasehold-probe') === true;
+    if (isProbe) return [];
+    const reply = this.#reply();
+    if (reply instanceof Error) throw reply;
+    // One answer for each operation, or nobody looks at it.
+    return Array.from({ length: Math.max(1, (count - 1) / 3) }, () => reply);
+  }
+
+  eval(...args: never[]): Promise<unknown> {
+    return this.evalsha(...(args as unknown as [string, number]));
+  }
+}
+
+const TTL_MS = 200;
+/** Drops that are not answered are tried again for seconds: all managers are closed at once, at the end. */
+const closing: Promise<void>[] = [];
+
+async function use(locks: LockManager): Promise<void> {
+  try {
+    for (const options of [{}, { mode: 'shared' }, { limit: 3 }] as const) {
+      await typedErrorOf(async () => {
+        const lease = await locks.acquire('k', { ...options, waitMs: 5 });
+        expect(lease.token).toBeGreaterThan(0n);
+        expect(lease.tokenText).toMatch(/^\d{20,}$/);
+        expect(Number.isFinite(lease.remainingMs())).toBe(true);
+        void lease.release();
+      });
+    }
+    await typedErrorOf(() => locks.tryAcquire('k'));
+  } finally {
+    closing.push(locks.close());
+  }
+}
+
+describe('replies', () => {
+  test('to claims, renewals and drops', { timeout: 120_000 }, async () => {
+    const property = fc.asyncProperty(anyReply, async (reply) => {
+      const client = new LyingClient(() => reply);
+      const store = redis(client as never);
+      const renewals = await outcomes(store);
+      for (const renewal of renewals) expect(['held', 'lost', 'unknown']).toContain(renewal.is);
+      await use(new LockManager({ store: redis(client as never), ttlMs: TTL_MS }));
+    });
+    await fc.assert(property, { numRuns: 100 });
+    await Promise.all(closing);
+  });
+
+  /** What a renewal with that reply says; only a plain 1 or 2 means that the lease is held. */
+  async function outcomes(store: ReturnType<typeof redis>) {
+    const claim = { key: 'k', owner: 'o', units: 1, capacity: 1, ttlMs: TTL_MS, wait: false };
+    await store.open(() => {});
+    const renewals = await store.renew([claim]);
+    await store.close();
+    return renewals;
+  }
+
+  test.each([null, 3, '', 'yes', [1], true, Number.NaN])('%j extends no lease', async (reply) => {
+    const store = redis(new LyingClient(() => reply) as never);
+    expect(await outcomes(store)).toMatchObject([{ is: 'unknown' }]);
+  });
+
+  test('to fenced reads and writes', async () => {
+    const lease = { tokenText: '7'.padStart(20, '0') };
+    const property = fc.asyncProperty(anyReply, async (reply) => {
+      const client = new LyingClient(() => null);
+      client.evalsha = async () => {
+        if (reply instanceof Error) throw reply;
+        return reply;
+      };
+      const values = fenced(client as never);
+      const calls = [
+        () => values.get('k', lease),
+        () => values.set('k', 'v', lease),
+        () => values.compareAndSet('k', 1, 'v', lease),
+        () => values.run('return 1', ['k'], [], lease),
+      ];
+      for (const call of calls) {
+        try {
+          await call();
+        } catch (error) {
+          // The client's own error comes out as it is.
+          if (error !== reply) expect(error).toBeInstanceOf(Error);
+          if (!(error instanceof LeaseholdError) && error !== reply) {
+            expect((error as Error).name).toBe('UnreadableAnswerError');
+          }
+        }
+      }
+    });
+    await fc.assert(property, { numRuns: 300 });
+  });
+});
+
+describe('messages', () => {
+  const part = fc.oneof(fc.string(), fc.integer(), fc.constantFrom<unknown>(null, {}, [], true));
+  const anyMessage = fc.oneof(
+    fc.string(),
+    fc.json(),
+    fc
+      .tuple(
+        fc.constantFrom<unknown>('granted', 'wanted', 'lost', 'available', 'new', 1),
+        fc.oneof(fc.constant('lock:k'), part),
+        part,
+        part,
+        part,
+      )
+      .map((parts) => JSON.stringify(parts)),
+    fc.constantFrom('', '[]', '["granted"]', '["granted","lock:k","o","-1",0]', '{"0":"granted"}'),
+  );
+
+  test.each(['redis', 'redlock'] as const)(
+    'to a store on %s',
+    { timeout: 60_000 },
+    async (kind) => {
+      const clients = [1, 2, 3].map(() => new LyingClient(() => 0));
+      const store = kind === 'redis' ? redis(clients[0] as never) : redlock(clients as never);
+      const events: { readonly is: string; readonly key?: string; readonly epoch?: bigint }[] = [];
+      await store.open((event) => events.push(event));
+      const listeners = clients.flatMap(({ subscribers }) => subscribers);
+      expect(listeners).not.toEqual([]);
+      fc.assert(
+        fc.property(anyMessage, (text) => {
+          for (const listener of listeners) listener.emit('message', 'channel', text);
+        }),
+        { numRuns: 2_000 },
+      );
+      for (const event of events) {
+        expect(['granted', 'wanted', 'lost', 'available', 'reset']).toContain(event.is);
+        if (event.is !== 'reset') expect(typeof event.key).toBe('string');
+        if (event.is === 'granted') expect(event.epoch).toBeGreaterThanOrEqual(0n);
+      }
+      await store.close();
+    },
+  );
+});
