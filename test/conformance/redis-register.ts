@@ -14,8 +14,7 @@ export function registerRedis(topology: string): void {
     for (const { fixture, endShared } of fixtures) {
       describe(fixture.name, () => {
         afterAll(endShared);
-        // Most of the time is spent waiting for leases to end.
-        registerSuite(fixture, { concurrent: true });
+        registerSuite(fixture);
       });
     }
   });

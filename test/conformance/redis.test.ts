@@ -1,3 +1,4 @@
 import { registerRedis } from './redis-register.ts';
 
-registerRedis('redis, one server');
+registerRedis('redis, one server, url');
+registerRedis('redis, one server, ioredis');

@@ -238,10 +238,10 @@ export class RedisCluster {
     this.replicas = replicas;
   }
 
-  static async start(masters = 3, replicasEach = 1): Promise<RedisCluster> {
+  static async start(masters = 3, replicasEach = 1, nodeTimeoutMs = 1_000): Promise<RedisCluster> {
     const settings = [
       ...['--cluster-enabled', 'yes', '--cluster-config-file', 'nodes.conf'],
-      ...['--cluster-node-timeout', '1000', '--cluster-announce-ip', HOST],
+      ...['--cluster-node-timeout', String(nodeTimeoutMs), '--cluster-announce-ip', HOST],
       ...['--repl-diskless-sync-delay', '0', '--cluster-require-full-coverage', 'no'],
       ...['--cluster-allow-replica-migration', 'no', '--enable-debug-command', 'yes'],
     ];

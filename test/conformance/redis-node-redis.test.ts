@@ -1,0 +1,3 @@
+import { registerRedis } from './redis-register.ts';
+
+registerRedis('redis, one server, redis');
