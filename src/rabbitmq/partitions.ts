@@ -13,6 +13,8 @@ export interface Partitions {
   readonly queues: readonly string[];
   /** The exchange that spreads keys over them, where the broker can. */
   readonly exchange: string;
+  /** An empty queue whose consumers are counted: so everybody knows its share. */
+  readonly members: string;
   /** The queue of this key, where the publisher spreads them. */
   queueFor(key: string): string;
 }
@@ -35,6 +37,7 @@ export function partitioned(name: string, count: number): Partitions {
     name,
     queues,
     exchange: `${name}.keys`,
+    members: `${name}.members`,
     queueFor: (key) => queues[hash(key) % count] as string,
   };
 }

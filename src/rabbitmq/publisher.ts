@@ -117,8 +117,8 @@ async function succeeds(
     await channel.close();
     return true;
   } catch (error) {
-    // Refusals have a number; a connection that was lost has none, and answers nothing.
-    const { code } = error as { readonly code?: unknown };
+    // Refusals have a number; where the whole connection is refused, the connection has it. A lost one answers nothing.
+    const { code } = (link.isOpen ? error : await link.lost) as { readonly code?: unknown };
     if (code === 404 || code === 503 || code === 406) return false;
     throw error;
   }

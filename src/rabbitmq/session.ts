@@ -10,6 +10,7 @@ import { readEnvelope } from './envelope.ts';
 import { QueueUnusableError, queueFault } from './errors.ts';
 import { Ledger } from './ledger.ts';
 import type { SourceSettings } from './options.ts';
+import type { Partitions } from './partitions.ts';
 import { prepareQueues } from './topology.ts';
 
 export class RabbitDelivery implements Delivery {
@@ -30,6 +31,7 @@ export class RabbitDelivery implements Delivery {
   }
 }
 
+const MEMBERS_EXPIRE_MS = 86_400_000;
 /** Consumers are named by this and their queue. */
 const TAG = 'leasehold';
 
@@ -41,6 +43,8 @@ export class Session {
   readonly #ledger: Ledger;
   readonly #deliver: (delivery: Delivery) => void;
   readonly #consuming = new Set<string>();
+  /** Those of them that have delivered: where there may be one active consumer, it is this one. */
+  readonly #active = new Set<string>();
   #isStopping = false;
   #end: (reason: Error) => void = () => undefined;
 
@@ -74,6 +78,7 @@ export class Session {
       await prepareQueues(channel, settings);
       const session = new Session(link, channel, deliver);
       await channel.prefetch(settings.prefetch);
+      if (settings.partitions !== null) await session.#enrol(settings.partitions);
       return session;
     } catch (error) {
       await link.close();
@@ -93,8 +98,30 @@ export class Session {
     }
   }
 
+  /**
+   * Gives up partitions beyond this one's share, of which another one that waits for them becomes the active consumer;
+   * this one then waits behind the others, for the case that they end.
+   */
+  async balance({ queues, members }: Partitions): Promise<void> {
+    if (this.#isStopping || !this.#ledger.isLive) return;
+    const { consumerCount } = await this.#channel.checkQueue(members);
+    const share = Math.ceil(queues.length / Math.max(1, consumerCount));
+    for (const queue of [...this.#active].slice(share)) {
+      await this.cancel(queue);
+      await this.consume(queue);
+    }
+  }
+
+  /** How many consume is how many consumers a queue has in which there is nothing. */
+  async #enrol({ members }: Partitions): Promise<void> {
+    const args = { 'x-queue-type': 'classic', 'x-expires': MEMBERS_EXPIRE_MS };
+    await this.#channel.assertQueue(members, { durable: true, arguments: args });
+    await this.#channel.consume(members, () => undefined, { noAck: true });
+  }
+
   /** Delivers nothing more from this queue; what was delivered can still be settled. */
   async cancel(queue: string): Promise<void> {
+    this.#active.delete(queue);
     if (!this.#consuming.delete(queue) || !this.#ledger.isLive) return;
     await this.#channel.cancel(`${TAG}.${queue}`);
   }
@@ -130,6 +157,7 @@ export class Session {
       this.#ledger.release(deliveryTag);
       return;
     }
+    this.#active.add(queue);
     const envelope = readEnvelope(message, queue);
     this.#deliver(new RabbitDelivery(envelope, redelivered, this.#ledger, deliveryTag));
   }

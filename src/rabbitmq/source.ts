@@ -19,6 +19,8 @@ import { delayQueue, prepareQueues } from './topology.ts';
 /** Between two attempts to connect again: doubled each time, and jittered. */
 const FIRST_RETRY_MS = 50;
 const LAST_RETRY_MS = 5_000;
+/** How often a source of partitions looks whether it has more than its share. */
+const BALANCE_MS = 1_000;
 
 export class RabbitSource implements MessageSource {
   readonly name: string;
@@ -116,13 +118,30 @@ export class RabbitSource implements MessageSource {
     }
   }
 
+  #balanceRegularly(session: Session): NodeJS.Timeout | undefined {
+    const { partitions } = this.#settings;
+    if (partitions === null) return undefined;
+    let isBalancing = false;
+    return setInterval(() => {
+      if (isBalancing) return;
+      isBalancing = true;
+      // What fails here ends the session, which is looked after elsewhere.
+      const done = (): void => {
+        isBalancing = false;
+      };
+      session.balance(partitions).then(done, done);
+    }, BALANCE_MS);
+  }
+
   /** Begins a session after the other. Ends when the source is stopped, or when a person has to do something. */
   async #keepRunning(first: Session): Promise<void> {
     const { signal } = this.#stopped;
     let session: Session | null = first;
     for (let attempt = 1; ; attempt += 1) {
       if (session !== null) {
+        const balancing = this.#balanceRegularly(session);
         await session.ended;
+        clearInterval(balancing);
         if (signal.aborted) return;
         await session.close();
         attempt = 1;

@@ -8,7 +8,7 @@ import { embeddedPublisher, embeddedSource } from 'leasehold/embedded';
 import { publisher, rabbitmq } from 'leasehold/rabbitmq';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { removeFolder, temporaryFolder, until } from '../servers/processes.ts';
-import { RabbitServer } from '../servers/rabbitmq.ts';
+import { BROKER_START_MS, RabbitServer } from '../servers/rabbitmq.ts';
 import { lane, TOOLS } from '../servers/require.ts';
 
 const MAIN = join(import.meta.dirname, '../../dist/src/cli/main.js');
@@ -99,7 +99,7 @@ lane('dead letters of RabbitMQ', TOOLS.rabbitmq, () => {
   let server: RabbitServer;
   beforeAll(async () => {
     server = await RabbitServer.start();
-  });
+  }, BROKER_START_MS);
   afterAll(() => server?.close());
 
   test('are listed and replayed', async () => {

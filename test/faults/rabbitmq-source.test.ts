@@ -15,7 +15,7 @@ import {
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { until } from '../servers/processes.ts';
 import { TcpProxy } from '../servers/proxy.ts';
-import { RabbitServer } from '../servers/rabbitmq.ts';
+import { BROKER_START_MS, RabbitServer } from '../servers/rabbitmq.ts';
 import { lane, TOOLS } from '../servers/require.ts';
 
 const PUBLISH = Buffer.from([0, 60, 0, 40]);
@@ -37,7 +37,7 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
     // What could not be put into its queue is tried again after three minutes by default.
     const erlangArguments = '-rabbit dead_letter_worker_publisher_confirm_timeout 500';
     server = await RabbitServer.start({ erlangArguments });
-  });
+  }, BROKER_START_MS);
   afterAll(() => server?.close());
 
   beforeEach(async () => {

@@ -13,6 +13,8 @@ const COOKIE = 'LEASEHOLD-TESTS';
 const AMQP_HEADER = Buffer.from([0x41, 0x4d, 0x51, 0x50, 0, 0, 9, 1]);
 const VM_ARGUMENTS = '-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none';
 const READY_TIMEOUT_MS = 90_000;
+/** For hooks that start one: seconds on an idle machine, and much more on a busy one. */
+export const BROKER_START_MS = 120_000;
 /** Two tests may draw the same port in the same moment. */
 const MAX_STARTS = 3;
 

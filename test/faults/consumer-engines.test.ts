@@ -1,0 +1,129 @@
+/**
+ * Workers on RabbitMQ and Redis while the engines fail under them, and while they themselves are stopped for too long.
+ */
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { until } from '../servers/processes.ts';
+import { TcpProxy } from '../servers/proxy.ts';
+import { BROKER_START_MS, RabbitServer } from '../servers/rabbitmq.ts';
+import { RedisServer, SentinelGroup } from '../servers/redis.ts';
+import { lane, TOOLS } from '../servers/require.ts';
+import { Books, type Order, WorkerProcess } from './consumer-workers.ts';
+
+const TIMEOUT = { timeout: 150_000 };
+
+lane('workers', TOOLS.rabbitmq, () => {
+  let broker: RabbitServer;
+  let redis: RedisServer;
+  let workers: WorkerProcess[] = [];
+  let queues = 0;
+
+  beforeAll(async () => {
+    [broker, redis] = await Promise.all([RabbitServer.start(), RedisServer.start()]);
+  }, BROKER_START_MS);
+  afterAll(() => Promise.all([broker?.close(), redis?.close()]));
+  afterEach(async () => {
+    await Promise.all(workers.map((worker) => worker.kill()));
+    workers = [];
+  });
+
+  function begin(order: Partial<Order>, count: number): WorkerProcess[] {
+    const whole = { amqp: broker.url, redisUrl: redis.url, queue: `q-${queues}`, ...order };
+    const begun = Array.from({ length: count }, () => new WorkerProcess(whole));
+    workers.push(...begun);
+    return begun;
+  }
+
+  function newBooks(): Books {
+    queues += 1;
+    return new Books(`q-${queues}`, broker.url, () => redis.client());
+  }
+
+  async function end(books: Books): Promise<void> {
+    await books.balance();
+    await Promise.all(workers.map((worker) => worker.stop()));
+    // None of them has ended before, by an error that nobody handled.
+    expect(workers.map(({ exitCode }) => exitCode)).toEqual(workers.map(() => 0));
+    await books.check();
+  }
+
+  const atWork = (ofThem: readonly WorkerProcess[]): Promise<void> =>
+    until('all are at work', () => ofThem.every(({ batches }) => batches > 0));
+
+  test('the broker is killed, and comes back', TIMEOUT, async () => {
+    const books = newBooks();
+    await books.publish(200);
+    await atWork(begin({ workMs: 30 }, 2));
+    await broker.kill();
+    await broker.startAgain();
+    await end(books);
+  });
+
+  test('connections are cut again and again, while handlers run', TIMEOUT, async () => {
+    const books = newBooks();
+    await books.publish(200);
+    const proxy = await TcpProxy.start(broker.port);
+    try {
+      const begun = begin({ amqp: `amqp://127.0.0.1:${proxy.port}`, workMs: 50 }, 2);
+      await atWork(begun);
+      for (let cuts = 0; cuts < 4; cuts += 1) {
+        const before = begun.map(({ batches }) => batches);
+        await until('one has gone on', () =>
+          begun.some(({ batches }, index) => batches > (before[index] ?? 0)),
+        );
+        proxy.cut();
+      }
+      await books.balance();
+      const gone = begun.reduce((sum, { metrics }) => sum + (metrics?.gone ?? 0), 0);
+      // Handlers ran when their deliveries came again: the first run's effect counted, or the second's.
+      expect(gone).toBeGreaterThan(0);
+      await end(books);
+    } finally {
+      await proxy.close();
+    }
+  });
+
+  test(
+    'one is stopped in mid-batch past its ttl, and goes on as if nothing had been',
+    TIMEOUT,
+    async () => {
+      const books = newBooks();
+      await books.publish(200);
+      const [slow] = begin({ workMs: 200, ttlMs: 400 }, 1) as [WorkerProcess];
+      await atWork([slow]);
+      slow.signal('SIGSTOP');
+      const [other] = begin({ ttlMs: 400 }, 1) as [WorkerProcess];
+      // It works under the same keys, and has written behind the back of the first.
+      await until('another one has them', () => (other.metrics?.applied ?? 0) > 50);
+      slow.signal('SIGCONT');
+      await books.balance();
+      await until('the first one has noticed', () => {
+        const { stale = 0, lost = 0, moved = 0 } = slow.metrics?.setbacks ?? {};
+        return stale + lost + moved > 0;
+      });
+      await end(books);
+    },
+  );
+
+  test('Redis fails over in mid-commit', TIMEOUT, async () => {
+    const group = await SentinelGroup.start();
+    try {
+      queues += 1;
+      const queue = `q-${queues}`;
+      const master = await group.master();
+      let current = master;
+      const books = new Books(queue, broker.url, () => current.client());
+      await books.publish(200);
+      const begun = begin({ redisUrl: group.url, workMs: 30, minReplicas: 1 }, 2);
+      await atWork(begun);
+      await master.kill();
+      await until('there is another master', async () => {
+        current = await group.master();
+        return current !== master;
+      });
+      await end(books);
+    } finally {
+      await Promise.all(workers.map((worker) => worker.kill()));
+      await group.close();
+    }
+  });
+});
