@@ -84,7 +84,22 @@ export interface WeighResult {
   readonly waiterBytes: number;
 }
 
-export type Job = (WarmUp | Add | HandOver | Drain | Hold | Weigh) & {
+/** Takes all messages of a queue. */
+export interface Consume extends Common {
+  readonly kind: 'consume';
+  readonly amqpUrl: string;
+  readonly queue: string;
+  readonly prefetch: number;
+}
+
+export interface ConsumeResult {
+  readonly count: number;
+  readonly firstAtMs: number;
+  readonly lastAtMs: number;
+  readonly p99Ms: number;
+}
+
+export type Job = (WarmUp | Add | HandOver | Drain | Hold | Weigh | Consume) & {
   readonly startAtMs?: number;
   /** Which of the processes this is. */
   readonly place?: number;
@@ -97,4 +112,5 @@ export interface Results {
   readonly drain: DrainResult;
   readonly hold: HoldResult;
   readonly weigh: WeighResult;
+  readonly consume: ConsumeResult;
 }

@@ -3,7 +3,7 @@
  */
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { cpus, platform, release, totalmem } from 'node:os';
+import { cpus, platform, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { PEERS } from './contenders.ts';
 import { figure, type Report, type Table } from './measure.ts';
@@ -26,7 +26,7 @@ export function environment(): string {
   const all = cpus();
   const gigabytes = Math.round(totalmem() / 2 ** 30);
   const model = all[0]?.model.trim() ?? 'unknown';
-  return `Node.js ${process.version}, ${platform()} ${release()}, ${all.length} x ${model}, ${gigabytes} GB`;
+  return `Node.js ${process.version}, ${platform()}, ${all.length} x ${model}, ${gigabytes} GB`;
 }
 
 export async function keepResult(report: Report): Promise<void> {

@@ -16,8 +16,10 @@ import { handOver } from './workloads/hand-over.ts';
 import { held } from './workloads/held.ts';
 import { hotKey } from './workloads/hot-key.ts';
 import { memory } from './workloads/memory.ts';
+import { redlock3 } from './workloads/redlock.ts';
 import { retained } from './workloads/retained.ts';
 import { skewed } from './workloads/skewed.ts';
+import { story } from './workloads/story.ts';
 import { uncontended } from './workloads/uncontended.ts';
 import { uncontended64 } from './workloads/uncontended-64.ts';
 import { zookeeperHotKey } from './workloads/zookeeper-hot-key.ts';
@@ -33,6 +35,8 @@ const WORKLOADS: readonly Workload[] = [
   skewed,
   held,
   memory,
+  redlock3,
+  story,
   growth,
   embeddedHotKey,
   zookeeperUncontended,

@@ -19,6 +19,7 @@ import type {
   Weigh,
   WeighResult,
 } from './jobs.ts';
+import { consume } from './story.ts';
 
 const clients = new Map<number, Redis>();
 const lockers = new Map<string, Promise<Locker>>();
@@ -59,6 +60,8 @@ async function perform(job: Job): Promise<Results[Job['kind']]> {
       return hold(job);
     case 'weigh':
       return weigh(job);
+    case 'consume':
+      return consume(job);
     default:
       return job satisfies never;
   }
