@@ -56,15 +56,6 @@ export class Masters {
     return Array.from({ length: count }, () => this.manager(options));
   }
 
-  /** The owner and epoch of a lock on each master that can be asked, or null where it is free. */
-  async holders(key: string): Promise<(string | null)[]> {
-    const values = this.servers.map(async (server) => {
-      const value = await server.command('GET', `lock:${key}`);
-      return value === null ? null : String(value);
-    });
-    return Promise.all(values);
-  }
-
   /** Ends the managers, and every fault of the network. */
   async settle(): Promise<void> {
     for (const server of this.servers) server.resume();

@@ -97,11 +97,11 @@ lane('Redlock and its nodes', TOOLS.redis, () => {
       await registers.close();
     });
 
-    test.each(faults)('a minority is $name', async ({ begin, end }) => {
-      await countsOn(masters, async (progress) => {
-        await begin(masters, failing);
+    test.each(faults)('a minority is $name', async (fault) => {
+      await countsOn(async (progress) => {
+        await fault.begin(masters, failing);
         await progress();
-        await end(masters, failing);
+        await fault.end(masters, failing);
         for (const proxy of masters.proxies) proxy.forward();
         await progress();
       });
@@ -130,14 +130,11 @@ lane('Redlock and its nodes', TOOLS.redis, () => {
     });
 
     /** Works while the faults are made, and looks at what the register has kept. */
-    async function countsOn(
-      { managers }: Masters,
-      act: (progress: () => Promise<void>) => Promise<void>,
-    ): Promise<void> {
+    async function countsOn(act: (progress: () => Promise<void>) => Promise<void>): Promise<void> {
       const client = registers.client();
       try {
         await client.flushall();
-        const workers = startWorkers(managers.call(masters, WORKERS), client, 'register');
+        const workers = startWorkers(masters.managers(WORKERS), client, 'register');
         const progress = async (): Promise<void> => {
           const enough = workers.done + PROGRESS;
           await until(`${PROGRESS} more counts`, () => workers.done >= enough);
