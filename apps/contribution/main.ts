@@ -1,17 +1,19 @@
 /**
- * The story of a contribution: the same messages worked off without a lock, with a lock in the process, and with
- * Leasehold. `npm start` runs all of it; `npm start -- --help` says what can be chosen.
+ * The application of the story: as a demonstration, the same contributions worked off without a lock, with a lock in the
+ * process, and with Leasehold; and as a service. `npm start -- --help` says what can be chosen.
  */
 import { accessSync, constants, realpathSync, statSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { constants as osConstants, tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Arguments, HELP, readArguments, UsageError } from './arguments.ts';
-import { openInput } from './intake.ts';
-import { headOf, type Row, sentenceOf, tableOf } from './report.ts';
-import { Story } from './story.ts';
-import { exitCodeOf } from './verdict.ts';
+import { HELP, readArguments, type StoryArguments, UsageError } from './arguments.ts';
+import { describe } from './engines.ts';
+import { serve } from './service/service.ts';
+import { openInput } from './story/intake.ts';
+import { headOf, type Row, sentenceOf, tableOf } from './story/report.ts';
+import { Story } from './story/story.ts';
+import { exitCodeOf } from './story/verdict.ts';
 
 const SAMPLE = fileURLToPath(new URL('../../../apps/contribution/sample.ndjson', import.meta.url));
 
@@ -31,6 +33,10 @@ async function main(args: readonly string[], signal: AbortSignal): Promise<numbe
     console.log(HELP);
     return 0;
   }
+  if (options.command === 'serve') {
+    await serve(options, signal);
+    return 0;
+  }
   const input = options.input ?? SAMPLE;
   checkFiles(options, input);
   const folder = await mkdtemp(join(options.data ?? tmpdir(), 'leasehold-story-'));
@@ -42,7 +48,7 @@ async function main(args: readonly string[], signal: AbortSignal): Promise<numbe
 }
 
 async function tell(
-  options: Arguments,
+  options: StoryArguments,
   input: string,
   folder: string,
   signal: AbortSignal,
@@ -50,7 +56,7 @@ async function tell(
   const story = new Story(options, folder, signal);
   const intake = await story.takeIn(openInput(input, signal));
   const inputName = input === '-' ? 'standard input' : basename(input);
-  console.log(headOf(inputName, intake, options.rejects));
+  console.log(headOf(inputName, intake, options.rejects, describe(options)));
   if (intake.accepted === 0) {
     console.log('\nNothing to work off: no line is a contribution.');
     return 0;
@@ -64,7 +70,7 @@ async function tell(
 }
 
 /** Finds the mistakes of the command line before anything is made. */
-function checkFiles({ rejects, data }: Arguments, input: string): void {
+function checkFiles({ rejects, data }: StoryArguments, input: string): void {
   const inputStat = input === '-' ? null : statSync(input, { throwIfNoEntry: false });
   if (inputStat === undefined) throw new UsageError(`--input ${input}: no such file`);
   if (inputStat?.isDirectory()) throw new UsageError(`--input ${input}: a folder, not a file`);

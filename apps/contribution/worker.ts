@@ -1,152 +1,166 @@
 /**
- * One instance of the application: a process that takes messages from the queue and adds each to its total, many at a
- * time. This file holds the critical section that the story is about.
+ * One instance of the application: a process that takes contributions from the queue and adds each to its total.
+ *
+ * With the guard `leasehold` it is the keyed consumer, which is all that an application has to write; the other guards
+ * show what goes wrong without.
  */
-import { setTimeout as delay } from 'node:timers/promises';
-import { AcquireTimeoutError, LeaseLostError, StoreUnavailableError } from 'leasehold';
-import { type Books, openBooks } from './books.ts';
-import { type Guard, openGuard } from './guards.ts';
-import { StaleTokenError } from './ledger.ts';
-import type { FromInstance, Job } from './protocol.ts';
-import type { Delivery } from './queue.ts';
+import { subscribe } from 'node:diagnostics_channel';
+import { type AcquiredMessage, CHANNELS, LockManager } from 'leasehold';
+import { type Consumer, consume, republish } from 'leasehold/consumer';
+import {
+  add,
+  type Contribution,
+  NOTHING,
+  parseContribution,
+  type Total,
+  totalCodec,
+} from './contribution.ts';
+import { type EngineNames, lockStoreOf, openPlain, sourceOf, stateOf } from './engines.ts';
+import { NaiveWorker } from './naive.ts';
+import type { FromWorker, Job } from './worker-process.ts';
 
-/** How long to wait before looking again when all that is left is with other instances. */
-const IDLE_MS = 20;
 const REPORT_MS = 100;
+/**
+ * How long the store keeps the lease of an instance that was killed: the time for which its accounts stand still. A
+ * live instance renews, and one that stalls for longer than this is stopped by the fence.
+ */
+const TTL_MS = 1_000;
+/** An account that another instance holds is left to that instance for so long, in milliseconds. */
+const WAIT_MS = 5_000;
 
-class Worker {
-  readonly #job: Job;
-  readonly #books: Books;
-  readonly #guard: Guard;
-  #delivered: Delivery[] = [];
-  #taking: Promise<boolean> | null = null;
-  #waitsMs: number[] = [];
-  #putBack = 0;
-
-  constructor(job: Job, books: Books, guard: Guard) {
-    this.#job = job;
-    this.#books = books;
-    this.#guard = guard;
-  }
-
-  /** Works until nothing is left in the queue, neither here nor with another instance. */
-  async run(): Promise<void> {
-    const reporting = setInterval(() => this.#report(), REPORT_MS);
-    try {
-      await Promise.all(Array.from({ length: this.#job.tasks }, () => this.#task()));
-    } finally {
-      clearInterval(reporting);
-      this.#report();
-    }
-  }
-
-  async #task(): Promise<void> {
-    for (;;) {
-      const delivery = await this.#next();
-      if (delivery === null) return;
-      await this.#handle(delivery);
-    }
-  }
-
-  async #handle(delivery: Delivery): Promise<void> {
-    const askedMs = performance.now();
-    try {
-      await this.#guard.run(delivery.account, (token) => {
-        this.#waitsMs.push(performance.now() - askedMs);
-        return this.#add(delivery, token);
-      });
-    } catch (error) {
-      if (!isWorthAnotherTry(error)) throw error;
-      this.#putBack += 1;
-      await this.#books.queue.putBack(delivery);
-    }
-  }
-
-  /** The critical section: read, add, write. Whoever comes between the read and the write is lost, or loses this. */
-  async #add(delivery: Delivery, token: string | null): Promise<void> {
-    const { ledger } = this.#books;
-    const { cents, contributions } = await ledger.read(delivery.account, token);
-    const total = { cents: cents + delivery.cents, contributions: contributions + 1 };
-    await ledger.commit(delivery, total, token);
-  }
-
-  /** The next message, or `null` at the end. One task at a time asks the queue, for all of them. */
-  async #next(): Promise<Delivery | null> {
-    for (;;) {
-      const delivery = this.#delivered.shift();
-      if (delivery) return delivery;
-      this.#taking ??= this.#take().finally(() => {
-        this.#taking = null;
-      });
-      if (!(await this.#taking)) return null;
-    }
-  }
-
-  async #take(): Promise<boolean> {
-    const { instance, tasks } = this.#job;
-    const taken = await this.#books.queue.take(instance, tasks);
-    if (taken === null) return false;
-    this.#delivered = taken;
-    if (taken.length === 0) await delay(IDLE_MS);
-    return true;
-  }
-
-  #report(): void {
-    void tell({ is: 'progress', waitsMs: this.#waitsMs, putBack: this.#putBack });
-    this.#waitsMs = [];
-    this.#putBack = 0;
-  }
+interface Worker {
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  report(): Omit<Extract<FromWorker, { is: 'progress' }>, 'is' | 'waitsMs'>;
 }
 
-/** The lock was busy, lost or out of reach: nothing was written, and the message can be delivered again. */
-function isWorthAnotherTry(error: unknown): boolean {
-  return (
-    error instanceof AcquireTimeoutError ||
-    error instanceof LeaseLostError ||
-    error instanceof StoreUnavailableError ||
-    error instanceof StaleTokenError
-  );
+function contributionWorker({ engines, tasks }: Job): Worker {
+  const locks = new LockManager({ store: lockStoreOf(engines), ttlMs: TTL_MS, waitMs: WAIT_MS });
+  let consumer: Consumer | null = null;
+  let busy = 0;
+  return {
+    async start() {
+      consumer = contributionConsumer(engines, tasks, locks);
+      void consumer.failed.then(crash);
+      await consumer.ready;
+    },
+    async stop() {
+      await consumer?.stop();
+      await locks.close();
+    },
+    report() {
+      const metrics = consumer?.metrics();
+      if (!metrics) return { settled: 0, unsettled: 0, busy: 0, metrics: {} };
+      const { delivered, inFlight, applied, duplicates, deadLettered, latency, outbox } = metrics;
+      const dead = Object.values(deadLettered).reduce((sum, count) => sum + count, 0);
+      const newlyBusy = metrics.busy - busy;
+      busy = metrics.busy;
+      return {
+        settled: applied + dead,
+        unsettled: inFlight,
+        busy: newlyBusy,
+        metrics: {
+          delivered,
+          applied,
+          duplicates,
+          busy,
+          failed: metrics.failed,
+          deadLettered: dead,
+          batches: metrics.batches,
+          engineErrors: metrics.engineErrors,
+          latencyMsSum: latency.sumMs,
+          latencyCount: latency.count,
+          unsettled: inFlight,
+          outboxEntries: outbox?.entries ?? 0,
+          outboxOldestAgeMs: outbox?.oldestAgeMs ?? 0,
+        },
+      };
+    },
+  };
 }
 
-/** Resolves when the message is on its way, so that an instance can end after its last one. */
-function tell(message: FromInstance): Promise<void> {
+function contributionConsumer(engines: EngineNames, tasks: number, locks: LockManager): Consumer {
+  return consume<Contribution, Total>({
+    source: sourceOf(engines, tasks),
+    locks,
+    lockName: (account) => `contribution:${engines.scope}:${account}`,
+    decode: decodeContribution,
+    keyOf: (message) => message.body.account,
+    state: stateOf(engines),
+    stateCodec: totalCodec,
+    reduce: (total, messages) =>
+      messages.reduce((sum, message) => add(sum, message.body), total ?? NOTHING),
+    keepState: true,
+    waitMs: WAIT_MS,
+    onBusy: republish({ delayMs: 500, maxAttempts: 100 }),
+  });
+}
+
+function decodeContribution(content: Uint8Array): Contribution {
+  const parsed = parseContribution(content);
+  if (parsed.is === 'contribution') return parsed.contribution;
+  throw new Error(parsed.is === 'blank' ? 'the message is empty' : parsed.reason);
+}
+
+function naiveWorker({ engines, tasks, guard }: Job): Worker {
+  const totals = openPlain(engines);
+  const source = sourceOf(engines, tasks);
+  const worker = new NaiveWorker({ source, totals, withLock: guard === 'process' });
+  return {
+    start: () => worker.start(crash),
+    async stop() {
+      await worker.stop();
+      await totals.close();
+    },
+    report: () => ({ ...worker.counts, busy: 0, metrics: {} }),
+  };
+}
+
+/** Resolves when the message is on its way, so that a worker can end after its last one. */
+function tell(message: FromWorker): Promise<void> {
   return new Promise((resolve) => {
     process.send?.(message, () => resolve());
   });
 }
 
 async function main(job: Job): Promise<void> {
-  const books = openBooks(job.books);
-  const guard = openGuard(job.guard, job.locks);
-  const go = new Promise((resolve) => {
-    process.once('message', resolve);
+  const waitsMs: number[] = [];
+  subscribe(CHANNELS.acquired, (message) => {
+    const { waitedMs } = message as AcquiredMessage;
+    if (waitedMs !== null) waitsMs.push(waitedMs);
   });
+  const worker = job.guard === 'leasehold' ? contributionWorker(job) : naiveWorker(job);
+  const report = () => tell({ is: 'progress', ...worker.report(), waitsMs: waitsMs.splice(0) });
+
+  const ended = new Promise<void>((resolve) => process.once('SIGTERM', () => resolve()));
+  const told = new Promise<void>((resolve) => process.once('message', () => resolve()));
   await tell({ is: 'ready' });
-  await go;
-  await new Worker(job, books, guard).run();
-  await tell({ is: 'done' });
-  await guard.close();
-  await books.close();
+  await Promise.race([told, ended]);
+  await worker.start();
+  const reporting = setInterval(() => void report(), REPORT_MS);
+  await ended;
+  await worker.stop();
+  clearInterval(reporting);
+  await report();
 }
 
 /**
- * Ends at once, whatever is going on. An exit would wait for transactions that wait for this thread; a kill is what the
- * books and the locks are made for.
+ * Ends at once, whatever is going on. A kill is what queue, totals and locks are made for; an exit would wait for
+ * transactions that wait for this thread.
  */
-function crash(): void {
+function crash(cause?: unknown): void {
+  if (cause !== undefined) console.error(cause);
   process.kill(process.pid, 'SIGKILL');
 }
 
-// The terminal sends an interrupt to every process of its group: the story, which gets it too, ends its instances.
+// The terminal sends an interrupt to every process of its group: the parent, which gets it too, ends its workers.
 process.on('SIGINT', () => {});
-process.on('uncaughtException', (error) => {
-  console.error(error);
-  crash();
-});
-// Without the story there is nobody to work for; it may be gone already.
-process.on('disconnect', crash);
-if (!process.connected) crash();
+process.on('uncaughtException', crash);
+// Without a parent there is nobody to work for; it may be gone already.
+const orphan = (): void => crash();
+process.on('disconnect', orphan);
+if (!process.connected) orphan();
 
 await main(JSON.parse(process.argv[2] ?? '{}'));
-process.off('disconnect', crash);
+process.off('disconnect', orphan);
 process.disconnect();

@@ -1,12 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  LIMITS,
-  type Line,
-  type Parsed,
-  parseLine,
-  splitLines,
-} from '../../dist/apps/contribution/input.js';
+import { LIMITS, type Parsed } from '../../dist/apps/contribution/contribution.js';
+import { type Line, parseLine, splitLines } from '../../dist/apps/contribution/story/input.js';
 
 function parse(text: string | Buffer): Parsed {
   return parseLine({ number: 1, bytes: Buffer.from(text), overlong: false });

@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { sampleLines } from '../../dist/apps/contribution/sample.js';
+import { sampleLines } from '../../dist/apps/contribution/story/sample.js';
 
 const MAIN = resolve('dist/apps/contribution/main.js');
 const SAMPLE = resolve('apps/contribution/sample.ndjson');
@@ -30,7 +30,8 @@ afterEach(() => {
 });
 
 function start(...args: string[]): { child: ChildProcess; end: Promise<Run>; out: () => string } {
-  const child = spawn(process.execPath, [MAIN, '--data', folder, ...args], { cwd: folder });
+  const data = args.includes('--data') ? [] : ['--data', folder];
+  const child = spawn(process.execPath, [MAIN, ...args, ...data], { cwd: folder });
   running.push(child);
   let out = '';
   let err = '';
@@ -106,7 +107,7 @@ describe('the leasehold way', () => {
     expect(err).toBe('');
     expect(rowOf(out, 'leasehold, 3 instances').slice(0, 2)).toEqual([cents, cents]);
     // Late in a short run, the end can come before the kill, and the story says so.
-    expect(out).toMatch(/instance \d was killed \(-9\), and [\d,]+ messages?|done before anybody/);
+    expect(out).toMatch(/instance \d was killed \(-9\), and what it had|done before anybody/);
     if (percent === 0) expect(out).toContain('killed (-9)');
     expect(out).not.toContain('WRONG');
     expect(code).toBe(0);
@@ -142,7 +143,7 @@ function childrenOf(pid: number | undefined): number[] {
 
 describe.skipIf(process.platform !== 'linux')('an instance that is stopped past its lease', () => {
   it('goes on and harms nothing', async () => {
-    const { lines, cents } = contributions(6_000, 20);
+    const { lines, cents } = contributions(3_000, 20);
     const input = write('input.ndjson', lines);
     const flags = ['--only', 'leasehold', '--kill-at', '5'];
     const { child, end, out } = start('--input', input, ...flags);
@@ -244,7 +245,18 @@ describe('standard input', () => {
 describe('the command line', () => {
   it('is explained by --help', async () => {
     const { code, out } = await run('--help');
-    for (const flag of ['--input', '--only', '--workers', '--kill', '--rejects', '--data']) {
+    for (const flag of [
+      '--input',
+      '--only',
+      '--workers',
+      '--kill',
+      '--rejects',
+      '--data',
+      '--amqp',
+      '--redis',
+      '--locks',
+      'serve',
+    ]) {
       expect(out).toContain(flag);
     }
     expect(out).toContain('whole number of cents');
@@ -264,10 +276,17 @@ describe('the command line', () => {
     [['--rejects', 'no/where'], '--rejects no/where: '],
     [['--wrokers', '2'], "Unknown option '--wrokers'"],
     [['stray'], "Unexpected argument 'stray'"],
+    [['--amqp', 'http://user:secret@host'], '--amqp is no URL of the kind'],
+    [['--redis', '127.0.0.1'], '--redis is no URL of the kind'],
+    [['--locks', 'etcd://127.0.0.1'], '--locks is no URL of the kind'],
+    [['serve', '--input', 'x'], "Unknown option '--input'"],
+    [['serve', '--port', '70000'], '--port is a whole number from 0 to 65535'],
+    [['serve', '--queue', 'a b'], '--queue is 1 to 100 letters'],
   ])('%j is refused with the reason and exit code 2', async (args, reason) => {
     const { code, out, err } = await run(...args);
     expect(err).toContain(reason);
     expect(err).not.toContain('    at ');
+    expect(err).not.toContain('secret');
     expect(out).toBe('');
     expect(code).toBe(2);
     expect(leftIn()).toEqual([]);

@@ -1,8 +1,8 @@
 /**
- * The input: one JSON object a line, `{"account": "maria", "amount": 1250}`.
+ * A contribution, and the total that it is added to.
  *
- * An amount is a whole number of cents, in plain digits. A line that is anything else is rejected with the reason, and
- * never stops the run.
+ * An amount is a whole number of cents, in plain digits. Whatever is anything else is rejected with the reason, wherever
+ * it comes from: a line of a file, the body of a request, or a message of the queue.
  */
 
 export const LIMITS = {
@@ -12,14 +12,6 @@ export const LIMITS = {
   /** The largest amount, either way: ten thousand million of the currency. */
   cents: 1_000_000_000_000n,
 } as const;
-
-export interface Line {
-  /** Counted from 1, as editors do. */
-  readonly number: number;
-  /** No more of it than the longest line that is allowed. */
-  readonly bytes: Buffer;
-  readonly overlong: boolean;
-}
 
 export interface Contribution {
   readonly account: string;
@@ -31,40 +23,42 @@ export type Parsed =
   | { readonly is: 'rejected'; readonly reason: string }
   | { readonly is: 'blank' };
 
-const NEWLINE = 0x0a;
-const EMPTY: Buffer = Buffer.alloc(0);
+export interface Total {
+  readonly cents: bigint;
+  /** How many contributions are in it: a lost update is missing here as well. */
+  readonly contributions: number;
+}
 
-/** Splits a stream into its lines, and never holds more than one chunk and one line of the allowed length. */
-export async function* splitLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<Line> {
-  let number = 1;
-  let bytes = EMPTY;
-  let overlong = false;
-  for await (const chunk of chunks) {
-    let from = 0;
-    for (;;) {
-      const end = chunk.indexOf(NEWLINE, from);
-      const piece = chunk.subarray(from, end === -1 ? chunk.length : end);
-      const room = LIMITS.lineBytes - bytes.length;
-      if (piece.length > room) overlong = true;
-      bytes = Buffer.concat([bytes, piece.subarray(0, room)]);
-      if (end === -1) break;
-      yield { number, bytes, overlong };
-      number += 1;
-      bytes = EMPTY;
-      overlong = false;
-      from = end + 1;
-    }
-  }
-  if (bytes.length > 0) yield { number, bytes, overlong };
+export const NOTHING: Total = { cents: 0n, contributions: 0 };
+
+/** The critical section of the story: whoever reads a total, and writes this, must be alone in between. */
+export function add(total: Total, { cents }: Contribution): Total {
+  return { cents: total.cents + cents, contributions: total.contributions + 1 };
+}
+
+/** Totals are kept as JSON, with the cents as decimal text: exact at any size. */
+export const totalCodec = {
+  encode: ({ cents, contributions }: Total): string =>
+    JSON.stringify({ cents: cents.toString(), contributions }),
+  decode(text: string): Total {
+    const { cents, contributions } = JSON.parse(text) as { cents: string; contributions: number };
+    return { cents: BigInt(cents), contributions };
+  },
+};
+
+/** A contribution as a message holds it. */
+export function encodeContribution({ account, cents }: Contribution): Uint8Array {
+  return Buffer.from(`{"account":${JSON.stringify(account)},"amount":${cents}}`);
 }
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true });
 
-export function parseLine(line: Line): Parsed {
-  if (line.overlong) return rejected(`longer than ${LIMITS.lineBytes} bytes`);
+/** Reads one contribution: `{"account": "maria", "amount": 1250}` in UTF-8. */
+export function parseContribution(bytes: Uint8Array): Parsed {
+  if (bytes.length > LIMITS.lineBytes) return rejected(`longer than ${LIMITS.lineBytes} bytes`);
   let text: string;
   try {
-    text = UTF8.decode(line.bytes).trim();
+    text = UTF8.decode(bytes).trim();
   } catch {
     return rejected('not UTF-8');
   }

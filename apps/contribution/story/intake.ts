@@ -4,8 +4,8 @@
 import { createReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { addAbortSignal } from 'node:stream';
-import { UsageError } from './arguments.ts';
-import type { Contribution } from './input.ts';
+import { UsageError } from '../arguments.ts';
+import type { Contribution } from '../contribution.ts';
 import { parseLine, splitLines } from './input.ts';
 
 export interface Reject {

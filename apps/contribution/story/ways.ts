@@ -1,7 +1,7 @@
 /**
  * The ways of the story, simplest first: how many processes with how many tasks each, and what guards the total.
  */
-import type { GuardKind } from './guards.ts';
+import type { GuardKind } from '../worker-process.ts';
 
 export interface Way {
   /** As `--only` names it. */
@@ -23,7 +23,7 @@ export interface Way {
 }
 
 /** What a consumer commonly prefetches; more tasks only wait longer for the busiest account. */
-const TASKS = 32;
+const TASKS = 100;
 
 const UNEXPECTED = 'this must not happen';
 
@@ -73,7 +73,7 @@ export const WAYS: readonly Way[] = [
     tasks: TASKS,
     guard: 'leasehold',
     decisive: true,
-    right: 'one lock for all instances, and total, fence and acknowledgement in one commit',
+    right: 'one lock for all instances, and total, fence and message ids in one commit',
     wrong: UNEXPECTED,
   },
 ];

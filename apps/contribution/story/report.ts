@@ -17,12 +17,17 @@ export interface Row {
 
 const NUMBERS = new Intl.NumberFormat('en-US');
 
-export function headOf(inputName: string, intake: Intake, rejectsPath: string): string {
+export function headOf(
+  inputName: string,
+  intake: Intake,
+  rejectsPath: string,
+  engines: string,
+): string {
   const { accepted, rejected, accounts, rejects } = intake;
   const counts = `${count(accepted, 'contribution')}, ${count(accounts, 'account')}`;
   const where = rejected === 0 ? '' : ` -> ${rejectsPath}`;
   const lines = [
-    `leasehold story   ${counts}, embedded store`,
+    `leasehold story   ${counts}, ${engines}`,
     `input   ${inputName}   ${number(accepted)} accepted, ${number(rejected)} rejected${where}`,
     ...rejects.map(({ line, reason }) => `        line ${line}: ${reason}`),
   ];
@@ -79,17 +84,16 @@ function damageOf({ lost, messages, wrongAccounts, accounts }: Verdict): string 
 }
 
 function mishapsOf({ effort, killWanted }: Row): string[] {
-  const { kill, putBack } = effort;
+  const { killed, busy } = effort;
   const mishaps: string[] = [];
-  if (kill) {
-    const again = `${count(kill.deliveredAgain, 'message')} it had not acknowledged`;
-    mishaps.push(`instance ${kill.instance} was killed (-9), and ${again} went to the others`);
+  if (killed !== null) {
+    mishaps.push(
+      `instance ${killed} was killed (-9), and what it had not acknowledged went to the others`,
+    );
   } else if (killWanted) {
     mishaps.push('it was done before anybody could be killed');
   }
-  if (putBack > 0) {
-    mishaps.push(`${count(putBack, 'message')} put back because a lease was late or lost`);
-  }
+  if (busy > 0) mishaps.push(`${count(busy, 'message')} came back later because a lock was busy`);
   return mishaps;
 }
 
