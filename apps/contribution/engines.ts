@@ -13,35 +13,13 @@ import { redis, redisState } from 'leasehold/redis';
 import { redlock } from 'leasehold/redlock';
 import { zookeeper } from 'leasehold/zookeeper';
 import { type Contribution, encodeContribution, type Total, totalCodec } from './contribution.ts';
+import { describe, type EngineNames } from './engine-names.ts';
 import { eraseQueues, eraseTotals, type PlainTotals, plainEmbedded, plainRedis } from './plain.ts';
-
-export interface EngineNames {
-  /** `null`: the embedded engine, here and below. */
-  readonly amqp: string | null;
-  readonly redis: string | null;
-  readonly locks: string | null;
-  /** Where the embedded engines keep their files. */
-  readonly folder: string;
-  /** The queue's name, and what the names of totals and locks begin with. */
-  readonly scope: string;
-}
 
 export interface ContributionPublisher {
   /** Resolves when the queue has it for good. What is published again under the same id counts once. */
   publish(id: string, contribution: Contribution): Promise<void>;
   close(): Promise<void>;
-}
-
-/** For people, in a line. */
-export function describe({ amqp, redis, locks }: Omit<EngineNames, 'folder' | 'scope'>): string {
-  if (amqp === null && redis === null && locks === null) return 'embedded store';
-  const scheme = locks?.split(':')[0];
-  const names = [
-    `queue: ${amqp === null ? 'embedded' : 'RabbitMQ'}`,
-    `totals: ${redis === null ? 'embedded' : 'Redis'}`,
-  ];
-  if (locks !== null) names.push(`locks: ${locks.includes(',') ? 'Redlock' : scheme}`);
-  return names.join(', ');
 }
 
 export class Engines {

@@ -8,11 +8,9 @@ import { constants as osConstants, tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { HELP, readArguments, type StoryArguments, UsageError } from './arguments.ts';
-import { describe } from './engines.ts';
-import { serve } from './service/service.ts';
+import { describe } from './engine-names.ts';
 import { openInput } from './story/intake.ts';
 import { headOf, type Row, sentenceOf, tableOf } from './story/report.ts';
-import { Story } from './story/story.ts';
 import { exitCodeOf } from './story/verdict.ts';
 
 const SAMPLE = fileURLToPath(new URL('../../../apps/contribution/sample.ndjson', import.meta.url));
@@ -33,7 +31,9 @@ async function main(args: readonly string[], signal: AbortSignal): Promise<numbe
     console.log(HELP);
     return 0;
   }
+  // Engines are loaded when they are needed: mistakes are answered at once.
   if (options.command === 'serve') {
+    const { serve } = await import('./service/service.ts');
     await serve(options, signal);
     return 0;
   }
@@ -53,6 +53,7 @@ async function tell(
   folder: string,
   signal: AbortSignal,
 ): Promise<number> {
+  const { Story } = await import('./story/story.ts');
   const story = new Story(options, folder, signal);
   const intake = await story.takeIn(openInput(input, signal));
   const inputName = input === '-' ? 'standard input' : basename(input);

@@ -1,7 +1,7 @@
 /** A worker as its parent sees it: how it is started, and what the two say to each other. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { EngineNames } from './engines.ts';
+import type { EngineNames } from './engine-names.ts';
 
 const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
 

@@ -15,7 +15,8 @@ import {
   type Total,
   totalCodec,
 } from './contribution.ts';
-import { type EngineNames, lockStoreOf, openPlain, sourceOf, stateOf } from './engines.ts';
+import type { EngineNames } from './engine-names.ts';
+import { lockStoreOf, openPlain, sourceOf, stateOf } from './engines.ts';
 import { NaiveWorker } from './naive.ts';
 import type { FromWorker, Job } from './worker-process.ts';
 

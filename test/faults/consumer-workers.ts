@@ -116,10 +116,13 @@ export class Books {
     const redis = this.#redis();
     try {
       await until('the totals are right', () => this.#hasTotals(redis), PATIENCE_MS);
-      await until('the dead letters are there', async () => {
-        const ids = (await letters.list(1_000)).map(({ envelope }) => String(envelope.id));
-        return [...this.#dead].every((id) => ids.includes(id));
-      });
+      const lettersAreThere = async (): Promise<boolean> => {
+        const ids = new Set((await letters.list(1_000)).map(({ envelope }) => String(envelope.id)));
+        const missing = [...this.#dead].filter((id) => !ids.has(id));
+        if (missing.length > 0) throw new Error(`missing: ${missing.join(', ')}`);
+        return true;
+      };
+      await until('the dead letters are there', lettersAreThere, PATIENCE_MS);
       await until('the queue is empty', () => this.#isEmpty(), PATIENCE_MS);
     } finally {
       redis.disconnect();

@@ -207,8 +207,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a retained lease is kept although it is wanted',
     file: TENANCY,
-    find: 'this.#retainMs === 0 || this.#isWanted || ',
-    replace: 'this.#retainMs === 0 || ',
+    find: '!this.#retainMs || this.#isWanted || ',
+    replace: '!this.#retainMs || ',
   },
   {
     name: 'a retained lease is kept for ever',
@@ -231,7 +231,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a caller that gave up keeps its timer',
     file: COHORT,
-    find: 'clock.clearTimer(timer);',
+    find: 'this.runtime.clock.clearTimer(request.timer);',
     replace: '',
   },
   // --- The lease state of a key, which every store that holds data runs ---

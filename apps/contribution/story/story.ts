@@ -12,7 +12,8 @@ import {
   parseContribution,
   type Total,
 } from '../contribution.ts';
-import { type EngineNames, Engines } from '../engines.ts';
+import type { EngineNames } from '../engine-names.ts';
+import { Engines } from '../engines.ts';
 import { Crew } from './crew.ts';
 import { splitLines } from './input.ts';
 import { type Intake, takeIn } from './intake.ts';
