@@ -15,12 +15,15 @@ export const TITLES: Readonly<Record<string, string>> = {
   story: 'Contributions from a queue',
   growth: 'How cost grows',
   'embedded-hot-key': 'One key on the embedded store',
+  'zookeeper-uncontended': 'ZooKeeper, a free key',
+  'zookeeper-hot-key': 'ZooKeeper, one key that all want',
 };
 
 export const INTRODUCTION = `# Benchmarks
 
-Made by \`npm run bench -- all\`, which takes a quarter of an hour, starts its own servers, and writes this page from what it
-measured; \`npm run bench -- WORKLOAD --quick\` looks at one of them in seconds and keeps nothing. Nothing here was written by
+Made by \`npm run bench -- all\`, which starts its own servers, and writes this page from what it measured. Workloads that were
+not measured are left out: \`npm run bench -- WORKLOAD\` measures one, \`npm run bench -- report\` writes the page anew, and
+\`npm run bench -- WORKLOAD --quick\` looks at one of them in seconds and keeps nothing. Nothing here was written by
 hand but the explanations.
 
 - All contenders do the same work on the same server, through the same version of the same client, in turns: one round of
