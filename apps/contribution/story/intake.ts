@@ -28,6 +28,8 @@ const BATCH = 1_000;
 
 /** A chunked source for a path, or standard input for `-`. Reading it ends with an error when the signal is aborted. */
 export function openInput(path: string, signal: AbortSignal): AsyncIterable<Buffer> {
+  // A stream that is aborted before anybody reads it has nobody to tell.
+  signal.throwIfAborted();
   return addAbortSignal(signal, path === '-' ? process.stdin : createReadStream(path));
 }
 
