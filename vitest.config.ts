@@ -3,10 +3,10 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
-    // Most of the time tests wait, for servers and for leases that end: more files at once than processors.
-    maxWorkers: 3,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+    // Tests wait much, for servers and for leases that end, and each file has processes of its own.
+    maxWorkers: 2,
     // Node itself loads the built package, as it would for a user: vitest rewrites the tests only.
     server: { deps: { external: [/\/dist\//] } },
     coverage: {

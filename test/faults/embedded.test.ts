@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Claim } from '../../dist/src/core/store.js';
 
 const CHILD = join(import.meta.dirname, 'embedded-child.mjs');
-const WAIT = { timeout: 30_000, interval: 5 };
+const WAIT = { timeout: 60_000, interval: 5 };
 
 let path: string;
 const children: ChildProcess[] = [];

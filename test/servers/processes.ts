@@ -16,7 +16,7 @@ const LAST_PAIRED_PORT = 22_700;
 const LAST_PORT = 29_999;
 const MAX_PORTS_TRIED = 200;
 const READY_POLL_MS = 5;
-const READY_TIMEOUT_MS = 30_000;
+const READY_TIMEOUT_MS = 60_000;
 
 /** Linux ends the child with this process, however that ends: a killed test runner must leave no server behind. */
 const SETPRIV = '/usr/bin/setpriv';
