@@ -40,6 +40,37 @@ export function stopwatch(clock: Clock): Stopwatch {
 
 export type Stopwatch = () => number;
 
+/**
+ * A timer for many moments: it runs at the earliest that it was set for since it ran or was stopped, and whoever runs
+ * sets it for the next.
+ */
+export interface Alarm {
+  readonly within: (delayMs: number) => void;
+  readonly stop: () => void;
+}
+
+export function newAlarm(clock: Clock, run: () => void, keepAlive: boolean): Alarm {
+  let timer: Timer;
+  /** When the timer runs, by the monotonic clock. */
+  let dueMs = Infinity;
+  function stop(): void {
+    clock.clearTimer(timer);
+    dueMs = Infinity;
+  }
+  function ring(): void {
+    dueMs = Infinity;
+    run();
+  }
+  function within(delayMs: number): void {
+    const atMs = clock.monotonicMs() + delayMs;
+    if (atMs >= dueMs) return;
+    stop();
+    dueMs = atMs;
+    timer = clock.setTimer(ring, Math.max(0, delayMs), keepAlive);
+  }
+  return { within, stop };
+}
+
 /** Rates of two clocks may differ by this share of a ttl. */
 const DRIFT_SHARE = 0.01;
 /** Expiry of an engine is as coarse as this, in milliseconds. */

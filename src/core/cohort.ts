@@ -6,7 +6,7 @@
  * can use, claim for whoever still waits.
  */
 import { addAbortListener } from 'node:events';
-import { type Stopwatch, stopwatch, type Timer } from './clock.ts';
+import { type Alarm, newAlarm, type Stopwatch, stopwatch } from './clock.ts';
 import * as diagnostics from './diagnostics.ts';
 import {
   AcquireTimeoutError,
@@ -27,7 +27,8 @@ interface Request {
   readonly passedMs: Stopwatch | undefined;
   readonly resolve: (lease: Lease) => void;
   readonly reject: (reason: unknown) => void;
-  readonly timer: Timer;
+  /** When it gives up, by the monotonic clock. */
+  readonly endMs: number;
   /** Listens to its signal. */
   readonly ear: Disposable | undefined;
 }
@@ -39,6 +40,8 @@ export class Cohort {
   #queue: Request[] = [];
   /** Claiming or held. A lock has one at the most, a semaphore as many as its limit. */
   #tenancies: Tenancy[] = [];
+  /** For whoever in the line gives up next: a timer for each would be a third of what a caller costs. */
+  #alarm: Alarm | undefined;
   #isAdvancing = false;
   #advancesAgain = false;
 
@@ -64,10 +67,12 @@ export class Cohort {
       const ear = signal && addAbortListener(signal, () => this.#giveUp(request, signal.reason));
       // An answer to a single attempt that comes later than its ttl is worth nothing.
       const boundMs = spec.waitMs || spec.ttlMs;
-      const timer = clock.setTimer(() => this.#timedOut(request), boundMs, true);
+      const endMs = clock.monotonicMs() + boundMs;
       const passedMs = diagnostics.acquired.hasSubscribers ? stopwatch(clock) : undefined;
-      const request: Request = { spec, passedMs, resolve, reject, timer, ear };
+      const request: Request = { spec, passedMs, resolve, reject, endMs, ear };
       this.#queue.push(request);
+      this.#alarm ??= newAlarm(clock, () => this.#look(), true);
+      this.#alarm.within(boundMs);
       this.runtime.waiting += 1;
       this.advance();
       // A single attempt is made now or never: others of this process stand before it.
@@ -222,9 +227,12 @@ export class Cohort {
   /** Takes a caller out of the line, whatever comes of it. */
   #take(request: Request): Request {
     this.#queue.splice(this.#queue.indexOf(request), 1);
-    // Gives back the room of a line that is over.
-    if (!this.#queue.length) this.#queue = [];
-    this.runtime.clock.clearTimer(request.timer);
+    if (!this.#queue.length) {
+      // Gives back the room of a line that is over.
+      this.#queue = [];
+      this.#alarm?.stop();
+      this.#alarm = undefined;
+    }
     request.ear?.[Symbol.dispose]();
     this.runtime.waiting -= 1;
     return request;
@@ -235,9 +243,19 @@ export class Cohort {
     this.advance();
   }
 
+  #look(): void {
+    for (const request of [...this.#queue]) {
+      const leftMs = request.endMs - this.runtime.clock.monotonicMs();
+      if (leftMs > 0) this.#alarm?.within(leftMs);
+      else this.#timedOut(request);
+    }
+  }
+
   #timedOut(request: Request): void {
     const { spec } = request;
     const place = this.#queue.indexOf(request);
+    // One that gave up just before may have made way for it.
+    if (place < 0) return;
     const [claiming] = this.#claiming;
     const { waiting, failure } = claiming ?? {};
     const ahead = waiting?.ahead === null ? null : (waiting?.ahead ?? 0) + place;

@@ -2,7 +2,7 @@
  * Renewal of everything that a manager holds: one timer, and one call for all leases that are due. The same timer finds
  * leases whose deadline has passed.
  */
-import { type Clock, stopwatch, type Timer } from './clock.ts';
+import { type Clock, newAlarm, stopwatch } from './clock.ts';
 import type { LeaseStore, RenewOutcome } from './store.ts';
 import type { Tenancy } from './tenancy.ts';
 
@@ -20,25 +20,9 @@ export interface Renewal {
 
 export function startRenewal(clock: Clock, renew: LeaseStore['renew']): Renewal {
   const held = new Set<Tenancy>();
-  let timer: Timer;
-  /** When the timer runs, by the monotonic clock. */
-  let dueMs = Infinity;
-
-  function stop(): void {
-    clock.clearTimer(timer);
-    dueMs = Infinity;
-  }
-
-  function wakeIn(delayMs: number): void {
-    const atMs = clock.monotonicMs() + delayMs;
-    if (atMs >= dueMs) return;
-    stop();
-    dueMs = atMs;
-    timer = clock.setTimer(tick, Math.max(0, delayMs), false);
-  }
+  const alarm = newAlarm(clock, tick, false);
 
   function tick(): void {
-    dueMs = Infinity;
     const due: Tenancy[] = [];
     let nextMs = Infinity;
     for (const tenancy of [...held]) {
@@ -50,7 +34,7 @@ export function startRenewal(clock: Clock, renew: LeaseStore['renew']): Renewal 
       if (renewInMs <= tenancy.ttlMs * BATCH_SHARE) due.push(tenancy);
       else nextMs = Math.min(nextMs, renewInMs);
     }
-    wakeIn(nextMs);
+    alarm.within(nextMs);
     void send(due);
   }
 
@@ -67,19 +51,19 @@ export function startRenewal(clock: Clock, renew: LeaseStore['renew']): Renewal 
       tenancy.onRenewed(outcomes[index], sinceSent);
       // What is still overdue is tried again after a while.
       const againMs = Math.max(tenancy.renewInMs(), tenancy.ttlMs * BATCH_SHARE);
-      if (tenancy.phase === 'held') wakeIn(againMs);
+      if (tenancy.phase === 'held') alarm.within(againMs);
     });
   }
 
   return {
     add(tenancy) {
       held.add(tenancy);
-      wakeIn(tenancy.renewInMs());
+      alarm.within(tenancy.renewInMs());
     },
     remove(tenancy) {
       held.delete(tenancy);
     },
     renewAll: () => void send([...held]),
-    stop,
+    stop: alarm.stop,
   };
 }

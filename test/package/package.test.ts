@@ -15,7 +15,7 @@ import {
 } from './installed.ts';
 
 /** The promised size of the core entry, bundled and minified. */
-const MAX_CORE_BYTES = 15_000;
+const MAX_CORE_BYTES = 15_500;
 /** Folders of `src` that are not offered to import. */
 const INTERNAL = ['core', 'cli'];
 

@@ -229,10 +229,16 @@ export const MUTANTS: readonly Mutant[] = [
     replace: 'true',
   },
   {
-    name: 'a caller that gave up keeps its timer',
+    name: 'a line that is over keeps its timer',
     file: COHORT,
-    find: 'this.runtime.clock.clearTimer(request.timer);',
+    find: 'this.#alarm?.stop();',
     replace: '',
+  },
+  {
+    name: 'only the first of a line gives up in time',
+    file: COHORT,
+    find: 'this.#alarm?.within(leftMs);',
+    replace: 'continue;',
   },
   // --- The lease state of a key, which every store that holds data runs ---
   {
