@@ -17,6 +17,7 @@ export type Where = (sent: string) => boolean;
 const HOST = '127.0.0.1';
 const BOTH: readonly Way[] = ['requests', 'replies'];
 const REMEMBERED_BYTES = 16_384;
+const DIAL_AGAIN_MS = 10;
 
 interface Loss {
   readonly way: Way;
@@ -29,6 +30,12 @@ interface Faults {
   readonly held: Set<Way>;
   delayMs: number;
   toLose: Loss | null;
+}
+
+/** What a client says of itself when it connects, and what the server reads instead, of the same length. */
+interface Disguise {
+  readonly from: Buffer;
+  readonly to: Buffer;
 }
 
 /** One way of one connection: passes bytes on in order, unless that way is held or they are not due yet. */
@@ -84,15 +91,17 @@ class Link {
   readonly #server: Socket;
   readonly #pipes: Readonly<Record<Way, Pipe>>;
   readonly #faults: Faults;
+  readonly #disguise: Disguise | null;
   /** What the client has sent, as far as it is remembered. */
   sent = '';
   #losing: (() => void) | null = null;
   #isCut = false;
 
-  constructor(client: Socket, server: Socket, faults: Faults) {
+  constructor(client: Socket, server: Socket, faults: Faults, disguise: Disguise | null) {
     this.#client = client;
     this.#server = server;
     this.#faults = faults;
+    this.#disguise = disguise;
     this.#pipes = {
       requests: new Pipe(server, 'requests', faults),
       replies: new Pipe(client, 'replies', faults),
@@ -136,6 +145,10 @@ class Link {
   }
 
   #onRequest(bytes: Buffer): void {
+    if (this.#disguise !== null && this.sent === '') {
+      const at = bytes.indexOf(this.#disguise.from);
+      if (at !== -1) this.#disguise.to.copy(bytes, at);
+    }
     if (this.sent.length < REMEMBERED_BYTES) this.sent += bytes.toString('latin1');
     // What is lost is the reply to it.
     this.#losing ??= this.#lossOf('requests', bytes);
@@ -169,22 +182,29 @@ export class TcpProxy {
   readonly #server: Server;
   readonly #links = new Set<Link>();
   readonly #faults: Faults = { held: new Set(), delayMs: 0, toLose: null };
+  readonly #patienceMs: number;
   #targetPort: number;
+  #disguise: Disguise | null = null;
   #isRefusing = false;
 
-  private constructor(server: Server, targetPort: number) {
+  private constructor(server: Server, targetPort: number, patienceMs: number) {
     this.#server = server;
     this.#targetPort = targetPort;
+    this.#patienceMs = patienceMs;
     this.port = (server.address() as AddressInfo).port;
     server.on('connection', (client) => this.#onConnection(client));
   }
 
-  /** Forwards to that port of 127.0.0.1 until it is told otherwise. */
-  static async start(targetPort: number): Promise<TcpProxy> {
+  /**
+   * Forwards to that port of 127.0.0.1 until it is told otherwise. A connection that the target
+   * refuses has been taken here already, and is closed; with `patienceMs` the target is dialled
+   * again for so long, since it may be about to listen.
+   */
+  static async start(targetPort: number, { patienceMs = 0 } = {}): Promise<TcpProxy> {
     const server = createServer({ allowHalfOpen: true });
     server.listen(await freePort(), HOST);
     await once(server, 'listening');
-    return new TcpProxy(server, targetPort);
+    return new TcpProxy(server, targetPort, patienceMs);
   }
 
   /** How many connections there are now. */
@@ -204,6 +224,11 @@ export class TcpProxy {
   /** Sends new connections to another port, as an address does that follows a failover. */
   retarget(port: number): void {
     this.#targetPort = port;
+  }
+
+  /** In the first bytes of each client, puts one text in the place of another that is as long. */
+  disguise(from: string, to: string): void {
+    this.#disguise = { from: Buffer.from(from), to: Buffer.from(to) };
   }
 
   /** Cuts every connection, or some. What a server has received it will do; what is held is lost. */
@@ -264,14 +289,34 @@ export class TcpProxy {
   }
 
   #onConnection(client: Socket): void {
+    client.on('error', () => {});
+    if (!this.#isRefusing) this.connections += 1;
+    this.#dial(client, performance.now() + this.#patienceMs);
+  }
+
+  #dial(client: Socket, untilMs: number): void {
     if (this.#isRefusing) {
-      client.on('error', () => {});
       client.destroy();
       return;
     }
-    this.connections += 1;
     const server = connect({ port: this.#targetPort, host: HOST, allowHalfOpen: true });
-    const link = new Link(client, server, this.#faults);
+    if (this.#patienceMs === 0) {
+      this.#link(client, server);
+      return;
+    }
+    const dialAgain = (): void => {
+      if (performance.now() >= untilMs) client.destroy();
+      else setTimeout(() => this.#dial(client, untilMs), DIAL_AGAIN_MS);
+    };
+    server.once('error', dialAgain);
+    server.once('connect', () => {
+      server.off('error', dialAgain);
+      this.#link(client, server);
+    });
+  }
+
+  #link(client: Socket, server: Socket): void {
+    const link = new Link(client, server, this.#faults, this.#disguise);
     this.#links.add(link);
     server.on('close', () => {
       link.destroy();

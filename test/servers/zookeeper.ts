@@ -12,6 +12,12 @@ const TICK_MS = 200;
 const MAX_STARTS = 5;
 /** Of an ensemble. */
 const SIZE = 3;
+/**
+ * Who follows a leader that does not listen yet is refused, and tries again for some seconds. A
+ * connection that is closed instead makes it look for another leader, while the first one waits for
+ * followers until `initLimit` is over: elections took up to minutes.
+ */
+const PATIENT = { patienceMs: 3_000 };
 /** How long a server may take for the answer to four letters. */
 const COMMAND_TIMEOUT_MS = 2_000;
 
@@ -20,7 +26,7 @@ const SETTINGS = {
   minSessionTimeout: 2 * TICK_MS,
   // The suite's longest ttl is two minutes.
   maxSessionTimeout: 200_000,
-  initLimit: 50,
+  initLimit: 25,
   syncLimit: 25,
   maxClientCnxns: 0,
   'admin.enableServer': false,
@@ -170,21 +176,18 @@ export class ZooKeeperEnsemble {
       const ports = await distinctPorts(3 * SIZE);
       const members = Array.from({ length: SIZE }, (_, index) => ({
         client: ports[3 * index] as number,
-        peers: [ports[3 * index + 1] as number, ports[3 * index + 2] as number],
+        peers: [ports[3 * index + 1] as number, ports[3 * index + 2] as number] as const,
       }));
-      const links: Link[] = [];
-      const servers: ZooKeeperServer[] = [];
-      for (const [from, own] of members.entries()) {
+      const links = await makeLinks(members);
+      const servers = members.map(({ client, peers }, from) => {
         const settings: Record<string, string> = {};
-        for (const [to, { peers }] of members.entries()) {
-          const proxies =
-            from === to ? [] : await Promise.all(peers.map((port) => TcpProxy.start(port)));
-          links.push({ from, to, proxies });
-          const seen = from === to ? peers : proxies.map(({ port }) => port);
+        for (let to = 0; to < SIZE; to += 1) {
+          const link = linkOf(links, from, to);
+          const seen = link === undefined ? peers : link.proxies.map(({ port }) => port);
           settings[`server.${to + 1}`] = `${HOST}:${seen.join(':')}`;
         }
-        servers.push(new ZooKeeperServer(own.client, settings, from + 1));
-      }
+        return new ZooKeeperServer(client, settings, from + 1);
+      });
       const ensemble = new ZooKeeperEnsemble(servers, links);
       try {
         await Promise.all(servers.map((server) => server.ready()));
@@ -234,10 +237,39 @@ export class ZooKeeperEnsemble {
   }
 }
 
+interface Member {
+  readonly client: number;
+  /** For the quorum, and for elections. */
+  readonly peers: readonly [number, number];
+}
+
 interface Link {
   readonly from: number;
   readonly to: number;
-  readonly proxies: readonly TcpProxy[];
+  readonly proxies: readonly [TcpProxy, TcpProxy];
+}
+
+async function makeLinks(members: readonly Member[]): Promise<Link[]> {
+  const links: Link[] = [];
+  for (const from of members.keys()) {
+    for (const [to, { peers }] of members.entries()) {
+      if (from === to) continue;
+      const [quorum, election] = peers;
+      const proxies = [TcpProxy.start(quorum, PATIENT), TcpProxy.start(election)] as const;
+      links.push({ from, to, proxies: await Promise.all(proxies) });
+    }
+  }
+  // For an election the server with the higher number dials, to where the other one says that it
+  // is. That must be a proxy as well, or a server that is cut off goes on to take part.
+  for (const { from, to, proxies } of links) {
+    const back = linkOf(links, to, from) as Link;
+    proxies[1].disguise(`:${members[from]?.peers[1]}`, `:${back.proxies[1].port}`);
+  }
+  return links;
+}
+
+function linkOf(links: readonly Link[], from: number, to: number): Link | undefined {
+  return links.find((link) => link.from === from && link.to === to);
 }
 
 async function oneWith(
