@@ -82,7 +82,7 @@ function report(tables: readonly Table[]): Report {
   return {
     workload: NAME,
     tables,
-    // More tasks measure the server, which has one more request to answer: the look who else is there.
+    // More tasks measure how fast the client and the server are on the same two cores.
     checks: tables
       .slice(0, 1)
       .map(({ title, rows }) =>

@@ -16,10 +16,14 @@ export interface Place {
   readonly arrival: number;
 }
 
+/** What stays as it is. */
+const PLAIN = /^[\w:~-][\w:.~-]*$/;
+const ARRIVAL = /-(-?\d{9,10})$/;
 const NAME = /^(.*)-(\d+)-(\d+)-(-?\d{9,10})$/s;
 
 /** Every text becomes a name that ZooKeeper allows, and each a different one. */
 function toName(text: string): string {
+  if (PLAIN.test(text)) return text;
   return encodeURIComponent(text).replaceAll('%3A', ':').replace(/^\./, '%2E');
 }
 
@@ -35,6 +39,11 @@ export function entranceOf(line: string, { owner, units, capacity }: Claim): str
 
 export function nameOf(path: string): string {
   return path.slice(path.lastIndexOf('/') + 1);
+}
+
+/** How many nodes were made in the line before this one. */
+export function arrivalOf(path: string): number {
+  return Number(ARRIVAL.exec(path)?.[1]);
 }
 
 /** The line in order of arrival. Nodes that others put there count for nothing. */

@@ -40,35 +40,42 @@ const JAVA = [
   '-Dzookeeper.forceSync=no',
   // Members of an ensemble that start one after the other wait for up to a minute before they ask again.
   '-Dzookeeper.fastleader.maxNotificationInterval=500',
-  // Empty containers are looked for each minute otherwise.
-  '-Dznode.container.checkIntervalMs=250',
 ];
+/** How often the servers look for empty containers: each minute otherwise. */
+const CONTAINER_CHECK_MS = 250;
 
-export interface ZooKeeperSettings {
-  readonly [name: string]: string | number | boolean;
+interface ServerOptions {
+  /** Of zoo.cfg. */
+  readonly settings?: Readonly<Record<string, string | number | boolean>>;
+  readonly containerCheckMs?: number;
+  /** As a member of an ensemble. */
+  readonly id?: number;
 }
 
 /** One server, alone or as a member of an ensemble. */
 export class ZooKeeperServer {
   readonly port: number;
   readonly folder: string;
-  readonly #settings: ZooKeeperSettings;
+  readonly #settings: NonNullable<ServerOptions['settings']>;
+  readonly #containerCheckMs: number;
   #server: Server;
 
-  constructor(port: number, settings: ZooKeeperSettings = {}, id: number | null = null) {
+  constructor(port: number, options: ServerOptions = {}) {
+    const { settings = {}, containerCheckMs = CONTAINER_CHECK_MS, id } = options;
     this.port = port;
     this.folder = temporaryFolder();
     this.#settings = settings;
-    if (id !== null) {
+    this.#containerCheckMs = containerCheckMs;
+    if (id !== undefined) {
       mkdirSync(`${this.folder}/data`);
       writeFileSync(`${this.folder}/data/myid`, String(id));
     }
     this.#server = this.#spawn();
   }
 
-  static async start(settings: ZooKeeperSettings = {}): Promise<ZooKeeperServer> {
+  static async start(options: ServerOptions = {}): Promise<ZooKeeperServer> {
     for (let attempt = 1; ; attempt += 1) {
-      const server = new ZooKeeperServer(await freePort(), settings);
+      const server = new ZooKeeperServer(await freePort(), options);
       try {
         await server.ready();
         return server;
@@ -155,7 +162,8 @@ export class ZooKeeperServer {
     const file = `${this.folder}/zoo.cfg`;
     writeFileSync(file, lines.map(([name, value]) => `${name}=${value}\n`).join(''));
     const main = 'org.apache.zookeeper.server.quorum.QuorumPeerMain';
-    const args = [...JAVA, '-cp', `${this.folder}:${JAR}`, main, file];
+    const check = `-Dznode.container.checkIntervalMs=${this.#containerCheckMs}`;
+    const args = [...JAVA, check, '-cp', `${this.folder}:${JAR}`, main, file];
     return new Server('zookeeper', 'java', args, this.folder);
   }
 }
@@ -186,7 +194,7 @@ export class ZooKeeperEnsemble {
           const seen = link === undefined ? peers : link.proxies.map(({ port }) => port);
           settings[`server.${to + 1}`] = `${HOST}:${seen.join(':')}`;
         }
-        return new ZooKeeperServer(client, settings, from + 1);
+        return new ZooKeeperServer(client, { settings, id: from + 1 });
       });
       const ensemble = new ZooKeeperEnsemble(servers, links);
       try {
