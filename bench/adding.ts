@@ -6,7 +6,7 @@ import type { Contender } from './contenders.ts';
 import type { Crew } from './crew.ts';
 import { type Buckets, mergeBuckets, quantileMs } from './histogram.ts';
 import type { AddResult } from './jobs.ts';
-import { type Column, type Effort, jainIndex, median, type Row } from './measure.ts';
+import { type Column, type Effort, jainIndex, median, type Row, warmUpMs } from './measure.ts';
 import type { BenchServer } from './server.ts';
 
 export interface Entry {
@@ -16,6 +16,8 @@ export interface Entry {
   readonly tasks: number;
   /** As a job has it. */
   readonly keys: number;
+  /** Of the entries that have the same here, only the fastest of the round that warms up goes on. */
+  readonly tuning?: string;
 }
 
 /** What all processes of one entry did in one round. */
@@ -28,7 +30,7 @@ export interface Round {
   readonly jain: number;
   /** The smallest share of a process, as a part of what is its due. */
   readonly leastShare: number;
-  /** Beyond the two of the work itself. */
+  /** Sent by the clients, beyond the two of the work itself. */
   readonly commands: number;
   readonly clientUs: number;
   readonly serverUs: number;
@@ -41,8 +43,6 @@ export interface Outcome {
 }
 
 const COMMANDS_OF_WORK = 2;
-/** The looks at the server itself. */
-const COMMANDS_OF_LOOK = 1;
 
 export const ADD_COLUMNS: readonly Column[] = [
   { key: 'perSecond', label: 'per second', digits: 0 },
@@ -64,26 +64,36 @@ export async function addInTurns(
   entries: readonly Entry[],
   effort: Effort,
 ): Promise<Outcome[]> {
-  const rounds = entries.map((): Round[] => []);
-  const invalid = entries.map((): string | undefined => undefined);
+  let outcomes = entries.map((entry): Measured => ({ entry, rounds: [], warmUpPerSecond: 0 }));
   for (let round = 0; round <= effort.rounds; round += 1) {
     let limit = Number.NaN;
-    for (const [index, entry] of entries.entries()) {
-      if (invalid[index] !== undefined) continue;
+    for (const outcome of outcomes) {
+      if (outcome.invalid !== undefined) continue;
       try {
-        const done = await addOnce(server, crew, entry, effort.roundMs);
-        if (index === 0) limit = done.perSecond;
-        // The first round warms up.
-        if (round > 0) rounds[index]?.push({ ...done, ratio: done.perSecond / limit });
+        const durationMs = round === 0 ? warmUpMs(effort) : effort.roundMs;
+        const done = await addOnce(server, crew, outcome.entry, durationMs);
+        if (outcome === outcomes[0]) limit = done.perSecond;
+        if (round > 0) outcome.rounds.push({ ...done, ratio: done.perSecond / limit });
+        else outcome.warmUpPerSecond = done.perSecond;
       } catch (error) {
-        invalid[index] = error instanceof Error ? error.message : String(error);
+        outcome.invalid = error instanceof Error ? error.message : String(error);
       }
     }
+    if (round === 0) outcomes = outcomes.filter((outcome) => isBestTuned(outcome, outcomes));
   }
-  return entries.map((entry, index) => {
-    const reason = invalid[index];
-    return { entry, rounds: rounds[index] ?? [], ...(reason !== undefined && { invalid: reason }) };
-  });
+  return outcomes;
+}
+
+interface Measured extends Outcome {
+  readonly rounds: Round[];
+  invalid?: string;
+  warmUpPerSecond: number;
+}
+
+function isBestTuned({ entry, warmUpPerSecond }: Measured, all: readonly Measured[]): boolean {
+  if (entry.tuning === undefined) return true;
+  const group = all.filter((other) => other.entry.tuning === entry.tuning);
+  return warmUpPerSecond === Math.max(...group.map((other) => other.warmUpPerSecond));
 }
 
 async function addOnce(
@@ -105,7 +115,6 @@ async function addOnce(
     throw new Error(`wrong sum: ${found} in Redis after ${operations} additions`);
   }
   const byProcess = done.map((one) => one.operations);
-  const commands = after.commands - before.commands - COMMANDS_OF_LOOK;
   return {
     perSecond: (sumOf(done, (one) => one.inTime) / durationMs) * 1_000,
     ratio: Number.NaN,
@@ -114,7 +123,7 @@ async function addOnce(
     longestWaitMs: Math.max(...done.map((one) => one.longestWaitMs)),
     jain: jainIndex(done.flatMap((one) => one.byTask)),
     leastShare: (Math.min(...byProcess) * processes) / operations,
-    commands: commands / operations - COMMANDS_OF_WORK,
+    commands: sumOf(done, (one) => one.commands) / operations - COMMANDS_OF_WORK,
     clientUs: sumOf(done, (one) => one.cpuUs) / operations,
     serverUs: (after.cpuUs - before.cpuUs) / operations,
   };

@@ -193,6 +193,19 @@ export function openContender(of: Contender, clients: readonly Redis[]): Promise
   return open(clients, of.pollMs);
 }
 
+/** How many commands all clients of this process have sent, whoever made them. */
+export function commandsSent(): number {
+  return sent;
+}
+
+let sent = 0;
+const commands = Redis.prototype as { sendCommand: (this: Redis, ...args: never[]) => unknown };
+const send = commands.sendCommand;
+commands.sendCommand = function count(...args) {
+  sent += 1;
+  return send.apply(this, args);
+};
+
 export function connect(port: number): Redis {
   const client = new Redis(port, '127.0.0.1');
   client.on('error', () => {});

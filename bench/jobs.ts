@@ -33,6 +33,8 @@ export interface AddResult {
   readonly longestWaitMs: number;
   readonly byTask: readonly number[];
   readonly cpuUs: number;
+  /** Commands that its clients sent, those of the work included. */
+  readonly commands: number;
 }
 
 /** Takes the lock, holds it for a moment, and gives it back, again and again. */
@@ -56,6 +58,8 @@ export interface Drain extends Common {
 
 export interface DrainResult {
   readonly servedAtMs: readonly number[];
+  /** Commands that its clients sent. */
+  readonly commands: number;
 }
 
 /** Holds so many leases for a while. */

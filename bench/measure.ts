@@ -65,6 +65,11 @@ export interface Effort {
   readonly isQuick: boolean;
 }
 
+/** What runs a few hundred times a second has to run for so long until the engine has compiled it. */
+export function warmUpMs({ roundMs }: Effort): number {
+  return 4 * roundMs;
+}
+
 export interface Workload {
   readonly name: string;
   readonly summary: string;

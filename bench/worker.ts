@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { type Lease, LockManager } from 'leasehold';
 import { redis } from 'leasehold/redis';
-import { type Contender, connect, type Locker, openContender } from './contenders.ts';
+import { type Contender, commandsSent, connect, type Locker, openContender } from './contenders.ts';
 import { addTime, newBuckets } from './histogram.ts';
 import type {
   Add,
@@ -90,10 +90,13 @@ async function add(job: Add, locker: Locker, place: number): Promise<AddResult> 
       if (performance.now() < endMs) inTime += 1;
     }
   };
+  const commandsBefore = commandsSent();
   const before = process.cpuUsage();
   await Promise.all(byTask.map((_, number) => task(number)));
   const { user, system } = process.cpuUsage(before);
-  return { operations, inTime, gaveUp, waits, longestWaitMs, byTask, cpuUs: user + system };
+  const cpuUs = user + system;
+  const commands = commandsSent() - commandsBefore;
+  return { operations, inTime, gaveUp, waits, longestWaitMs, byTask, cpuUs, commands };
 }
 
 /** Numbers below `count`, each with a chance that is in inverse proportion to its rank (Zipf). */
@@ -135,10 +138,11 @@ async function handOver(job: HandOver, locker: Locker): Promise<HandOverResult> 
 
 async function drain(job: Drain, locker: Locker): Promise<DrainResult> {
   const servedAtMs: number[] = [];
+  const commandsBefore = commandsSent();
   const task = (): Promise<unknown> =>
     locker.withLock('drained', async () => void servedAtMs.push(machineMs()));
   await Promise.all(Array.from({ length: job.tasks }, task));
-  return { servedAtMs };
+  return { servedAtMs, commands: commandsSent() - commandsBefore };
 }
 
 async function hold(job: Hold): Promise<HoldResult> {

@@ -25,6 +25,12 @@ const KEY_OPERATIONS = 3_000;
 const FILL = 10_000;
 const HOUR_MS = 3_600_000;
 const UNITS = 1_000_000;
+const PROCESS_COLUMNS: readonly Column[] = [
+  { key: 'perSecond', label: 'per second', digits: 0 },
+  { key: 'ratio', label: 'of the limit', digits: 2 },
+  { key: 'p99Ms', label: 'wait p99 ms', digits: 1 },
+  { key: 'longestMs', label: 'longest ms', digits: 1 },
+];
 /** The best of the peers on one hot key, in its best form there. */
 const PEER: Contender = contender('redis-semaphore', 5);
 
@@ -34,22 +40,57 @@ export const growth: Workload = {
   run: (effort) =>
     withServer(async (server) => {
       const processes = await byProcesses(server, effort);
+      const wanted = await byWantedKeys(server, effort);
       const waiters = await byWaiters(server, effort.isQuick ? [1, 100] : [1, 10, 100, 1_000]);
       const sizes = effort.isQuick ? [1, 10_000] : [1, 100, 10_000, 100_000, 1_000_000];
       const keys = await byKeys(server, sizes);
       return {
         workload: 'growth',
-        tables: [processes.table, tableOf('waiters', waiters), tableOf('keys', keys)],
+        tables: [processes.table, wanted.table, tableOf('waiters', waiters), tableOf('keys', keys)],
         checks: [],
         notes: [
           lawOf('processes', 'operations a second of one key', processes.ours),
           lawOf('waiters', 'the time of a release that hands over', waiters),
           lawOf('keys', 'the time of an acquire and release', keys),
         ],
-        plots: plotsOf(processes.series, waiters, keys),
+        plots: plotsOf(processes.series, wanted.series, waiters, keys),
       };
     }),
 };
+
+/** The same tasks over more and more keys: from one that all want to more keys than tasks. */
+async function byWantedKeys(
+  server: BenchServer,
+  effort: Effort,
+): Promise<{ table: Table; series: Plot['series'] }> {
+  const counts = effort.isQuick ? [1, 16] : [1, 2, 4, 16, 64, 256];
+  const size = { processes: 2, tasks: TASKS };
+  const subjects = [contender(NO_LOCK), contender(OURS), PEER];
+  const rows: Row[] = [];
+  const points = subjects.map((): Points => []);
+  await withCrew(size.processes, async (crew) => {
+    for (const keys of counts) {
+      const entries = subjects.map((one, index): Entry => {
+        const name = `${index === 0 ? 'limit: no lock, keys of their own' : one.name}, ${keys} keys`;
+        return { name, contender: one, ...size, keys: index === 0 ? 0 : keys };
+      });
+      const outcomes = await addInTurns(server, crew, entries, { ...effort, rounds: 2 });
+      for (const [index, row] of outcomes.map(rowOf).entries()) {
+        rows.push(row);
+        const { perSecond } = row.figures;
+        if (perSecond !== undefined) points[index]?.push([keys, perSecond]);
+      }
+    }
+  });
+  return {
+    table: {
+      title: `${size.processes} processes of ${TASKS} tasks, over more and more keys`,
+      columns: PROCESS_COLUMNS,
+      rows,
+    },
+    series: subjects.map(({ name }, index) => ({ name, points: points[index] ?? [] })),
+  };
+}
 
 /** One hot key: the more processes, the more hand-overs there are between the same operations. */
 async function byProcesses(
@@ -75,14 +116,8 @@ async function byProcesses(
       theirs.push([processes, other.figures['perSecond'] ?? Number.NaN]);
     }
   });
-  const columns: Column[] = [
-    { key: 'perSecond', label: 'per second', digits: 0 },
-    { key: 'ratio', label: 'of one task without a lock', digits: 2 },
-    { key: 'p99Ms', label: 'wait p99 ms', digits: 1 },
-    { key: 'longestMs', label: 'longest ms', digits: 1 },
-  ];
   return {
-    table: { title: `one key, processes of ${TASKS} tasks`, columns, rows },
+    table: { title: `one key, processes of ${TASKS} tasks`, columns: PROCESS_COLUMNS, rows },
     ours,
     series: [
       { name: OURS, points: ours },
@@ -177,7 +212,12 @@ function lawOf(what: string, cost: string, points: Points): string {
   return `${cost} goes with the number of ${what} to the power of ${growthPower(points).toFixed(2)}`;
 }
 
-function plotsOf(processes: Plot['series'], waiters: Points, keys: Points): Plot[] {
+function plotsOf(
+  processes: Plot['series'],
+  wanted: Plot['series'],
+  waiters: Points,
+  keys: Points,
+): Plot[] {
   const log = (label: string): Plot['x'] => ({ label, isLog: true });
   return [
     {
@@ -186,6 +226,13 @@ function plotsOf(processes: Plot['series'], waiters: Points, keys: Points): Plot
       x: { label: `processes of ${TASKS} tasks`, isLog: false },
       y: { label: 'operations a second', isLog: false },
       series: processes,
+    },
+    {
+      file: 'growth-wanted-keys',
+      title: `Operations a second over more and more keys, 2 processes of ${TASKS} tasks`,
+      x: log('keys that the tasks take'),
+      y: { label: 'operations a second', isLog: false },
+      series: wanted,
     },
     {
       file: 'growth-waiters',

@@ -19,6 +19,7 @@ import {
   type Report,
   type Row,
   type Workload,
+  warmUpMs,
 } from '../measure.ts';
 
 const NAME = 'zookeeper-hot-key';
@@ -120,11 +121,12 @@ async function oneRound(
   const { name } = contender;
   const file = join(folder, 'counter');
   await writeFile(file, '0'.padStart(20, '0'));
-  const [warmUpMs, durationMs] = [effort.roundMs * 4, effort.roundMs * 4];
+  const durationMs = effort.roundMs * 4;
   try {
     const [command = '', ...args] = await contender.prepare(folder);
     const key = `/hot-${name.replaceAll(/\W/g, '')}`;
-    const all = [...args, server.address, key, file, TASKS, warmUpMs, durationMs].map(String);
+    const times = [warmUpMs(effort), durationMs];
+    const all = [...args, server.address, key, file, TASKS, ...times].map(String);
     const processes = Array.from({ length: PROCESSES }, () => run(command, all));
     const outputs = await Promise.all(processes);
     const tallies = outputs.map(({ stdout }) => JSON.parse(stdout) as Tally);
