@@ -32,6 +32,8 @@ const MAX_WAIT_MS = 60_000;
 
 export const NO_LOCK = 'no lock';
 export const OURS = 'leasehold';
+/** No lock either: two processes tell each other by a message that it is the other's turn. */
+export const BARE_PUBLISH = 'bare PUBLISH';
 
 /** Names of packages that one server is enough for. */
 export const PEERS = [
@@ -50,6 +52,36 @@ const OPEN: Readonly<Record<string, Open>> = {
     },
     close: async () => {},
   }),
+
+  [BARE_PUBLISH]: async ([given]) => {
+    const client = given as Redis;
+    const ear = client.duplicate();
+    const own = `turn:${process.pid}`;
+    let isMine = (await client.rpush('turns', own)) === 1;
+    let wake: () => void = () => {};
+    ear.on('message', () => {
+      isMine = true;
+      wake();
+    });
+    await ear.subscribe(own);
+    return {
+      async withLock(key, work) {
+        if (key !== 'handed') return 0;
+        if (!isMine) {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        }
+        isMine = false;
+        await work();
+        const other = (await client.lrange('turns', 0, 1)).find((one) => one !== own);
+        if (other === undefined) isMine = true;
+        else await client.publish(other, '');
+        return 0;
+      },
+      close: async () => ear.disconnect(),
+    };
+  },
 
   [OURS]: async ([client]) => {
     const locks = new LockManager({ store: redis(client as Redis) });
@@ -178,7 +210,7 @@ export function peers(pollMs: readonly (number | null)[]): Contender[] {
 
 export function contender(name: string, pollMs: number | null = null): Contender {
   const suffix =
-    name === OURS || name === NO_LOCK
+    name === OURS || name === NO_LOCK || name === BARE_PUBLISH
       ? ''
       : pollMs === null
         ? ', its defaults'

@@ -42,12 +42,17 @@ export interface HandOver extends Common {
   readonly kind: 'hand-over';
   readonly holdMs: number;
   readonly durationMs: number;
+  /** Tells as well when sockets were written and read. */
+  readonly isTraced?: boolean;
 }
 
 export interface HandOverResult {
   /** By the clock that all processes of a machine share, in milliseconds. */
   readonly grantedAtMs: readonly number[];
   readonly releasedAtMs: readonly number[];
+  /** Of a traced run: the last read before each grant, and the first write after each release. */
+  readonly readAtMs: readonly number[];
+  readonly wroteAtMs: readonly number[];
 }
 
 /** So many tasks want one lock, once each. */

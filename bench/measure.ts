@@ -171,6 +171,11 @@ async function timeEach(subject: Subject, roundMs: number, tasks: number): Promi
   return timesUs;
 }
 
+/** By the clock that all processes of a machine share, in milliseconds. */
+export function machineMs(): number {
+  return Number(process.hrtime.bigint() / 1_000n) / 1_000;
+}
+
 export function median(values: readonly number[]): number {
   return percentile(values, 0.5);
 }

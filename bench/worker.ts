@@ -19,6 +19,8 @@ import type {
   Weigh,
   WeighResult,
 } from './jobs.ts';
+import { machineMs } from './measure.ts';
+import { watchSockets } from './socket-times.ts';
 import { consume } from './story.ts';
 
 const clients = new Map<number, Redis>();
@@ -121,19 +123,26 @@ function skewed(count: number): () => number {
 }
 
 async function handOver(job: HandOver, locker: Locker): Promise<HandOverResult> {
-  const grantedAtMs: number[] = [];
-  const releasedAtMs: number[] = [];
+  const result = {
+    grantedAtMs: [] as number[],
+    releasedAtMs: [] as number[],
+    readAtMs: [] as number[],
+    wroteAtMs: [] as number[],
+  };
+  const times = job.isTraced ? watchSockets(job.port) : undefined;
   const endMs = performance.now() + job.durationMs;
   while (performance.now() < endMs) {
     await locker.withLock('handed', async () => {
-      grantedAtMs.push(machineMs());
+      result.grantedAtMs.push(machineMs());
+      if (times) result.readAtMs.push(times().readAtMs);
       await setTimeout(job.holdMs);
-      releasedAtMs.push(machineMs());
+      result.releasedAtMs.push(machineMs());
     });
+    if (times) result.wroteAtMs.push(times().wroteAtMs);
     // Time for the other to have it, whatever the contender does about fairness.
     await setTimeout(1);
   }
-  return { grantedAtMs, releasedAtMs };
+  return result;
 }
 
 async function drain(job: Drain, locker: Locker): Promise<DrainResult> {
@@ -202,10 +211,6 @@ async function bytesOf(count: number, make: (index: number) => Promise<void>): P
 function settledHeap(): number {
   for (let pass = 0; pass < 3; pass += 1) globalThis.gc?.();
   return process.memoryUsage().heapUsed;
-}
-
-function machineMs(): number {
-  return Number(process.hrtime.bigint() / 1_000n) / 1_000;
 }
 
 process.on('disconnect', () => process.exit());

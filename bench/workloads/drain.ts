@@ -6,6 +6,7 @@ import {
   atMost,
   type Column,
   type Effort,
+  machineMs,
   median,
   type Row,
   type Table,
@@ -111,7 +112,7 @@ async function drainOnce(
       run.catch(() => {});
       runs.push(run);
       await setTimeout(SETTLE_MS);
-      releasedAtMs = Number(process.hrtime.bigint() / 1_000n) / 1_000;
+      releasedAtMs = machineMs();
     });
     const all = (await Promise.all(runs)).flat();
     const timesMs = all.flatMap(({ servedAtMs }) => servedAtMs).map((atMs) => atMs - releasedAtMs);

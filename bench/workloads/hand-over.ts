@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises';
-import { contender, OURS, peers } from '../contenders.ts';
+import { BARE_PUBLISH, contender, OURS, peers } from '../contenders.ts';
 import { type Crew, withCrew } from '../crew.ts';
 import type { HandOverResult } from '../jobs.ts';
 import {
@@ -39,10 +39,16 @@ export const handOver: Workload = {
           workload: 'hand-over',
           tables: [
             { title: `${PROCESSES} processes, holds of ${HOLD_MS} ms`, columns: COLUMNS, rows },
+            {
+              title: 'where the time of a hand-over goes',
+              columns: [{ key: 'us', label: 'p50 µs', digits: 0 }],
+              rows: await trace(server, crew, effort),
+            },
           ],
           checks: [atMost('hand-over p50, in round trips', ours, MAX_ROUND_TRIPS)],
           notes: [
             `a round trip is the median PING of the same round from an idle process, one every ${HOLD_MS} ms, as hand-overs come`,
+            'bare PUBLISH: no lock, one process tells the other that it is its turn; nothing can be faster',
             'busy round trips: by PINGs one right after the other, which find everything awake',
           ],
           plots: [],
@@ -58,13 +64,17 @@ interface Hand {
 }
 
 async function measure(server: BenchServer, crew: Crew, effort: Effort): Promise<Row[]> {
-  const contenders = [contender(OURS), ...peers(effort.isQuick ? [5] : [null, 1])];
+  const contenders = [
+    contender(BARE_PUBLISH),
+    contender(OURS),
+    ...peers(effort.isQuick ? [5] : [null, 1]),
+  ];
   const { port } = server;
   const rounds = contenders.map((): Hand[] => []);
   for (let round = 0; round < effort.rounds; round += 1) {
     for (const [index, one] of contenders.entries()) {
       await crew.run({ kind: 'warm-up', port, contender: one });
-      if (round === 0) {
+      if (round === 0 && one.package !== BARE_PUBLISH) {
         const durationMs = warmUpMs(effort);
         await crew.run({ kind: 'add', port, contender: one, keys: 1, tasks: 1, durationMs });
       }
@@ -105,16 +115,59 @@ async function pingOf(server: BenchServer, pauseMs: number): Promise<number> {
 
 /** From each release to the grant that came next, where that is in another process. */
 function handOversOf(results: readonly HandOverResult[]): number[] {
-  const moments = results.flatMap(({ grantedAtMs, releasedAtMs }, process) => [
-    ...grantedAtMs.map((atMs) => ({ atMs, process, isGrant: true })),
-    ...releasedAtMs.map((atMs) => ({ atMs, process, isGrant: false })),
+  return pairsOf(results).map(({ release, grant }) => grant.atMs - release.atMs);
+}
+
+interface Moment {
+  readonly atMs: number;
+  readonly process: number;
+  readonly isGrant: boolean;
+  /** In a traced run: of a release, its write; of a grant, the read that brought it. */
+  readonly socketMs: number;
+}
+
+function pairsOf(results: readonly HandOverResult[]): { release: Moment; grant: Moment }[] {
+  const moments = results.flatMap((result, process): Moment[] => [
+    ...result.grantedAtMs.map((atMs, index) => {
+      return { atMs, process, isGrant: true, socketMs: result.readAtMs[index] ?? Number.NaN };
+    }),
+    ...result.releasedAtMs.map((atMs, index) => {
+      return { atMs, process, isGrant: false, socketMs: result.wroteAtMs[index] ?? Number.NaN };
+    }),
   ]);
   moments.sort((a, b) => a.atMs - b.atMs);
-  const timesMs: number[] = [];
-  for (const [index, { atMs, process, isGrant }] of moments.entries()) {
-    const before = moments[index - 1];
-    if (!isGrant || before === undefined || before.isGrant || before.process === process) continue;
-    timesMs.push(atMs - before.atMs);
-  }
-  return timesMs;
+  return moments.flatMap((grant, index) => {
+    const release = moments[index - 1];
+    if (!grant.isGrant || !release || release.isGrant || release.process === grant.process)
+      return [];
+    return [{ release, grant }];
+  });
+}
+
+/** Where the time goes: a run of its own, since the watching costs something as well. */
+async function trace(server: BenchServer, crew: Crew, effort: Effort): Promise<Row[]> {
+  const { port } = server;
+  await server.admin.config('RESETSTAT');
+  const durationMs = 4 * effort.roundMs;
+  const results = await crew.run({
+    kind: 'hand-over',
+    port,
+    contender: contender(OURS),
+    holdMs: HOLD_MS,
+    durationMs,
+    isTraced: true,
+  });
+  const stats = await server.admin.info('commandstats');
+  const script = Number(/cmdstat_evalsha:.*usec_per_call=([\d.]+)/.exec(stats)?.[1]);
+  const pairs = pairsOf(results);
+  const of = (part: (release: Moment, grant: Moment) => number): number =>
+    median(pairs.map(({ release, grant }) => part(release, grant) * 1_000));
+  const parts: [string, number][] = [
+    ['the releasing process, from the call to the write', of((a) => a.socketMs - a.atMs)],
+    ['from its write to the read of the next process', of((a, b) => b.socketMs - a.socketMs)],
+    ['... of which the script on the server', script],
+    ['the next process, from the read to the grant', of((_, b) => b.atMs - b.socketMs)],
+    ['all', of((a, b) => b.atMs - a.atMs)],
+  ];
+  return parts.map(([name, us]) => ({ name, figures: { us } }));
 }
