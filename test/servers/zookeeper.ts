@@ -20,6 +20,8 @@ const SIZE = 3;
 const PATIENT = { patienceMs: 3_000 };
 /** How long a server may take for the answer to four letters. */
 const COMMAND_TIMEOUT_MS = 2_000;
+/** The same for one that is asked again and again: as it begins, it takes connections and forgets them. */
+const POLL_TIMEOUT_MS = 200;
 
 const SETTINGS = {
   tickTime: TICK_MS,
@@ -96,11 +98,11 @@ export class ZooKeeperServer {
   }
 
   /** The answer to one of the four-letter words. */
-  async command(word: string): Promise<string> {
+  async command(word: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<string> {
     return new Promise((resolve, reject) => {
       let text = '';
       const socket = connect(this.port, HOST, () => socket.end(word));
-      socket.setTimeout(COMMAND_TIMEOUT_MS, () => socket.destroy(new Error('no answer')));
+      socket.setTimeout(timeoutMs, () => socket.destroy(new Error('no answer')));
       socket.setEncoding('utf8').on('data', (part: string) => {
         text += part;
       });
@@ -115,8 +117,10 @@ export class ZooKeeperServer {
     return Number(line?.[1] ?? 0);
   }
 
+  /** `none` as long as it does not serve. */
   async mode(): Promise<string> {
-    return /^Mode: (\w+)$/m.exec(await this.command('srvr'))?.[1] ?? 'none';
+    const answer = await this.command('srvr', POLL_TIMEOUT_MS);
+    return /^Mode: (\w+)$/m.exec(answer)?.[1] ?? 'none';
   }
 
   pause(): void {
@@ -287,8 +291,7 @@ async function oneWith(
   let found: ZooKeeperServer | undefined;
   await until(`there is a ${mode}`, async () => {
     for (const server of servers) {
-      const answer = await server.command('srvr').catch(() => '');
-      if (answer.includes(`Mode: ${mode}`)) found = server;
+      if ((await server.mode().catch(() => 'none')) === mode) found = server;
     }
     return found !== undefined;
   });
