@@ -75,3 +75,8 @@ export class Layout {
     return this.isCluster ? `{${tagOf(slot)}}` : '';
   }
 }
+
+export function newNonce(): string {
+  const parts = crypto.getRandomValues(new Uint32Array(3));
+  return Array.from(parts, (part) => part.toString(36).padStart(7, '0')).join('');
+}

@@ -18,7 +18,7 @@ import { readClaim, readDrop, readMessage, readRenew } from './answers.ts';
 import { Batcher, MAX_RENEWALS } from './batch.ts';
 import type { RedisClient } from './clients/client.ts';
 import { guaranteesOf } from './guarantees.ts';
-import { Layout } from './layout.ts';
+import { Layout, newNonce } from './layout.ts';
 import { Listener } from './listener.ts';
 import type { Settings } from './options.ts';
 import { Replicas } from './replicas.ts';
@@ -239,9 +239,4 @@ function runsOf(
 
 function claimText({ owner, units, capacity, ttlMs, wait }: Claim): string {
   return `c${units} ${capacity} ${ttlMs} ${wait ? 1 : 0} ${owner}`;
-}
-
-function newNonce(): string {
-  const parts = crypto.getRandomValues(new Uint32Array(3));
-  return Array.from(parts, (part) => part.toString(36).padStart(7, '0')).join('');
 }

@@ -5,9 +5,9 @@
  * keeps what nobody holds.
  */
 import type { Claim } from '../core/store.ts';
-import type { KeyNames } from '../redis/layout.ts';
 import type { Asker, RedlockNode } from './node.ts';
 import { readVote, type Vote } from './votes.ts';
+import { type Watch, Watched } from './watch.ts';
 
 const UNHEARD: Asker = { onAnswer() {}, onFailure() {} };
 
@@ -22,31 +22,32 @@ export type RoundResult = { readonly is: 'won'; readonly wanted: boolean } | Los
 export interface ClaimRoundParts {
   readonly nodes: readonly RedlockNode[];
   readonly quorum: number;
-  readonly names: KeyNames;
+  readonly watch: Watch;
+  readonly lock: string;
   readonly claim: Claim;
   readonly epoch: number;
   readonly timeoutMs: number;
   readonly onAbstention: () => void;
 }
 
-export class ClaimRound implements Asker {
+export class ClaimRound extends Watched implements Asker {
   readonly result: Promise<RoundResult>;
   readonly #parts: ClaimRoundParts;
-  readonly #votes = new Map<RedlockNode, Vote>();
-  readonly #startedMs: number = performance.now();
-  readonly #timer: NodeJS.Timeout;
+  /** By the nodes' numbers. */
+  readonly #votes: (Vote | undefined)[] = [];
+  #answered = 0;
   #accepted = 0;
+  #isWanted = false;
   #state: 'open' | 'won' | 'lost' = 'open';
   #settle: (result: RoundResult) => void = () => {};
 
   constructor(parts: ClaimRoundParts) {
+    super();
     this.#parts = parts;
     this.result = new Promise((resolve) => {
       this.#settle = resolve;
     });
-    this.#timer = setTimeout(() => this.#lose(), parts.timeoutMs);
-    // Whoever waits for the claim holds the process open.
-    this.#timer.unref();
+    parts.watch.begin(this, parts.timeoutMs);
   }
 
   onAnswer(node: RedlockNode, answer: unknown): void {
@@ -62,41 +63,47 @@ export class ClaimRound implements Asker {
     if (vote.is === 'abstains') this.#parts.onAbstention();
     if (this.#state === 'lost' && vote.is === 'accepted') this.#end(node, false);
     if (this.#state !== 'open') return;
-    this.#votes.set(node, vote);
-    if (vote.is === 'accepted') this.#accepted += 1;
+    this.#votes[node.index] = vote;
+    this.#answered += 1;
+    if (vote.is === 'accepted') {
+      this.#accepted += 1;
+      this.#isWanted ||= vote.wanted;
+    }
     const { nodes, quorum } = this.#parts;
     if (this.#accepted === quorum) this.#win();
-    else if (this.#accepted + nodes.length - this.#votes.size < quorum) this.#lose();
+    else if (this.#accepted + nodes.length - this.#answered < quorum) this.#lose();
+  }
+
+  override onOverdue(): void {
+    this.#lose();
   }
 
   #win(): void {
     this.#state = 'won';
-    clearTimeout(this.#timer);
-    let wanted = false;
-    for (const vote of this.#votes.values()) if (vote.is === 'accepted') wanted ||= vote.wanted;
-    this.#settle({ is: 'won', wanted });
+    this.#parts.watch.end(this);
+    this.#settle({ is: 'won', wanted: this.#isWanted });
   }
 
   #lose(): void {
     if (this.#state !== 'open') return;
     this.#state = 'lost';
-    clearTimeout(this.#timer);
-    const { nodes, claim } = this.#parts;
+    const { nodes, claim, watch, timeoutMs } = this.#parts;
+    watch.end(this);
     const votes: Vote[] = [];
     for (const node of nodes) {
-      const vote = this.#votes.get(node);
+      const vote = this.#votes[node.index];
       votes.push(vote ?? { is: 'silent', cause: new Error('it did not answer in time') });
       // Those that have not answered, or not so that it can be believed, may have accepted.
       if (vote === undefined || vote.is === 'silent') this.#end(node, false);
       if (vote?.is === 'accepted') this.#end(node, claim.wait);
     }
-    this.#settle({ is: 'lost', votes, tookMs: performance.now() - this.#startedMs });
+    this.#settle({ is: 'lost', votes, tookMs: performance.now() - this.dueMs + timeoutMs });
   }
 
   #end(node: RedlockNode, wait: boolean): void {
-    const { claim, names, epoch } = this.#parts;
+    const { claim, lock, epoch } = this.#parts;
     const { owner, capacity, ttlMs } = claim;
-    node.ask(names, [`l${epoch} 0 ${capacity} ${ttlMs} ${wait ? 1 : 0} ${owner}`], UNHEARD);
+    node.ask(lock, `l${epoch} 0 ${capacity} ${ttlMs} ${wait ? 1 : 0} ${owner}`, UNHEARD);
   }
 }
 

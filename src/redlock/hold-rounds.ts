@@ -3,55 +3,54 @@
  */
 import { validityMs } from '../core/clock.ts';
 import type { RenewOutcome } from '../core/store.ts';
-import type { KeyNames } from '../redis/layout.ts';
 import { NoQuorumError } from './errors.ts';
 import type { Asker, RedlockNode } from './node.ts';
+import type { Runs } from './runs.ts';
+import { type Watch, Watched } from './watch.ts';
 
 /** A claim that a majority of the nodes has granted. */
 export interface Held {
   readonly owner: string;
-  readonly names: KeyNames;
+  readonly lock: string;
   readonly slot: number;
   readonly epoch: number;
   readonly capacity: number;
   readonly ttlMs: number;
 }
 
-interface RoundParts {
+export interface RoundParts {
   readonly nodes: readonly RedlockNode[];
   readonly quorum: number;
+  readonly runs: Runs;
+  readonly watch: Watch;
   readonly timeoutMs: number;
 }
 
 const UNHEARD: Asker = { onAnswer() {}, onFailure() {} };
 
 /** Counts who has said yes, no, and nothing. */
-abstract class Round<Outcome> implements Asker {
+abstract class Round<Outcome> extends Watched implements Asker {
   readonly result: Promise<Outcome>;
   protected readonly parts: RoundParts;
-  protected readonly yes: RedlockNode[] = [];
+  protected yes = 0;
   protected readonly no: RedlockNode[] = [];
   protected readonly failures: unknown[] = [];
-  protected readonly startedMs: number = performance.now();
   protected isOver = false;
   #resolve: (outcome: Outcome) => void = () => {};
   #reject: (cause: unknown) => void = () => {};
-  readonly #timer: NodeJS.Timeout;
 
   constructor(parts: RoundParts) {
+    super();
     this.parts = parts;
     this.result = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    this.#timer = setTimeout(() => {
-      if (!this.isOver) this.atEnd();
-    }, parts.timeoutMs);
-    this.#timer.unref();
+    parts.watch.begin(this, parts.timeoutMs);
   }
 
   onAnswer(node: RedlockNode, answer: unknown): void {
-    if (this.isYes(answer)) this.yes.push(node);
+    if (this.isYes(answer)) this.yes += 1;
     else this.no.push(node);
     this.#look(node);
   }
@@ -59,6 +58,10 @@ abstract class Round<Outcome> implements Asker {
   onFailure(node: RedlockNode, cause: unknown): void {
     this.failures.push(cause);
     this.#look(node);
+  }
+
+  override onOverdue(): void {
+    if (!this.isOver) this.atEnd();
   }
 
   protected abstract isYes(answer: unknown): boolean;
@@ -71,13 +74,13 @@ abstract class Round<Outcome> implements Asker {
 
   protected settle(outcome: Outcome): void {
     this.isOver = true;
-    clearTimeout(this.#timer);
+    this.parts.watch.end(this);
     this.#resolve(outcome);
   }
 
   protected fail(what: string): void {
     this.isOver = true;
-    clearTimeout(this.#timer);
+    this.parts.watch.end(this);
     this.#reject(this.noQuorum(what));
   }
 
@@ -86,7 +89,7 @@ abstract class Round<Outcome> implements Asker {
   }
 
   protected get answered(): number {
-    return this.yes.length + this.no.length;
+    return this.yes + this.no.length;
   }
 
   #look(node: RedlockNode): void {
@@ -109,8 +112,7 @@ export class RenewRound extends Round<RenewOutcome> {
   constructor(parts: RoundParts, held: Held) {
     super(parts);
     this.#held = held;
-    const operation = [`r${held.epoch} ${held.ttlMs} ${held.owner}`];
-    for (const node of parts.nodes) node.ask(held.names, operation, this);
+    parts.runs.ask(this, held.lock, `r${held.epoch} ${held.ttlMs} ${held.owner}`);
   }
 
   protected override isYes(answer: unknown): boolean {
@@ -120,7 +122,7 @@ export class RenewRound extends Round<RenewOutcome> {
 
   protected override decide(): void {
     const { nodes, quorum } = this.parts;
-    if (this.yes.length >= quorum) {
+    if (this.yes >= quorum) {
       this.#isHeld = true;
       this.settle({ is: 'held', wanted: this.#wanted });
       for (const node of this.no) this.#fill(node);
@@ -139,9 +141,10 @@ export class RenewRound extends Round<RenewOutcome> {
 
   /** The lease has just been confirmed: while that lasts, a node where the lock is free may have it too. */
   #fill(node: RedlockNode): void {
-    const { owner, names, slot, epoch, capacity, ttlMs } = this.#held;
-    if (performance.now() - this.startedMs >= validityMs(ttlMs)) return;
-    node.ask(names, [`f${epoch} ${slot} ${capacity} ${ttlMs} 0 ${owner}`], UNHEARD);
+    const { owner, lock, slot, epoch, capacity, ttlMs } = this.#held;
+    const startedMs = this.dueMs - this.parts.timeoutMs;
+    if (performance.now() - startedMs >= validityMs(ttlMs)) return;
+    node.ask(lock, `f${epoch} ${slot} ${capacity} ${ttlMs} 0 ${owner}`, UNHEARD);
   }
 }
 
@@ -160,12 +163,12 @@ export class DropRound extends Round<boolean> {
   }
 
   protected override decide(): void {
-    if (this.#isHeld && this.yes.length >= this.parts.quorum) this.settle(true);
+    if (this.#isHeld && this.yes >= this.parts.quorum) this.settle(true);
   }
 
   protected override atEnd(): void {
     const { quorum } = this.parts;
-    if (this.answered >= quorum) this.settle(this.yes.length >= quorum);
+    if (this.answered >= quorum) this.settle(this.yes >= quorum);
     else this.fail('a drop');
   }
 }

@@ -15,7 +15,7 @@ const NODES = { min: 3, max: 15 } as const;
 
 /**
  * A store for one `LockManager`, on three or more Redis servers that know nothing of each other: the Redlock algorithm
- * (https://redis.io/docs/latest/develop/use/patterns/distributed-locks/), with epochs that a majority has accepted, so
+ * (https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/), with epochs that a majority has accepted, so
  * that tokens increase.
  *
  * Give URLs (`redis://`, `rediss://`; they need `ioredis`) or clients of ioredis 5 or 6 or of node-redis 5 or 6. A client

@@ -2,7 +2,7 @@
  * One of the masters: its client, its ear, and the operations that travel to it together.
  */
 import type { RedisClient } from '../redis/clients/client.ts';
-import type { KeyNames, Layout } from '../redis/layout.ts';
+import { type Layout, newNonce } from '../redis/layout.ts';
 import { Listener } from '../redis/listener.ts';
 import { explain, MisconfiguredError, probe, warnOfEviction } from '../redis/setup.ts';
 import { within } from '../redis/within.ts';
@@ -11,13 +11,11 @@ import { INQUIRE } from './scripts/inquire.ts';
 import { READMIT } from './scripts/readmit.ts';
 import { STEP } from './scripts/step.ts';
 
-/** The marker of a node, and its highest epochs: see scripts/marker.ts and scripts/step.ts. */
-const MARKER = 'leasehold:redlock';
-const EPOCHS = 'leasehold:redlock:epochs';
-/** So few that the client prepares one run while the server executes another. */
-const MAX_OPERATIONS = 32;
 /** Operations that a node has not answered yet. With more it is not asked: it would not answer in time. */
 const MAX_UNANSWERED = 500_000;
+/** What is subscribed on the node beside the channel of the store: see scripts/marker.ts. */
+const STORE_SLOT = 0;
+const WITNESS_SLOT = 1;
 /** A node that could not be prepared is tried again after this time, in milliseconds. */
 const PREPARE_AGAIN_MS = 250;
 
@@ -43,15 +41,8 @@ export interface NodeEvents {
   prepared(): void;
 }
 
-interface Batch {
-  readonly locks: string[];
-  readonly members: string[];
-  readonly orders: string[];
-  readonly args: string[];
-  readonly askers: Asker[];
-}
-
 export class RedlockNode {
+  readonly index: number;
   /** For messages to people: addresses may hold secrets. */
   readonly name: string;
   readonly #client: RedisClient;
@@ -59,7 +50,9 @@ export class RedlockNode {
   readonly #settings: Settings;
   readonly #events: NodeEvents;
   readonly #listener: Listener;
-  #batch: Batch | null = null;
+  readonly #channel: string;
+  /** What scripts are told of this client: see scripts/marker.ts. */
+  #self: string;
   #unanswered = 0;
   #preparing: Promise<void> | null = null;
   #preparedAtMs = -Infinity;
@@ -77,14 +70,18 @@ export class RedlockNode {
     readonly settings: Settings;
     readonly events: NodeEvents;
   }) {
+    this.index = parts.index;
     this.name = `node ${parts.index + 1}`;
     this.#client = parts.client;
     this.#layout = parts.layout;
     this.#settings = parts.settings;
     this.#events = parts.events;
+    this.#self = this.#describe('');
+    this.#channel = parts.layout.channelOf(STORE_SLOT);
     this.#listener = new Listener({
       client: parts.client,
-      channelOf: (slot) => parts.layout.channelOf(slot),
+      // Asked once for each subscription: no two have the same witness.
+      channelOf: (slot) => (slot === STORE_SLOT ? this.#channel : this.#newWitness()),
       events: {
         message: (text) => parts.events.message(this, text),
         reset: () => parts.events.reset(),
@@ -106,28 +103,45 @@ export class RedlockNode {
     return this.#preparing;
   }
 
-  /** Sends an operation with all the others of this turn of the event loop. */
-  ask(names: KeyNames, operation: readonly string[], asker: Asker): void {
+  /** Asks this node alone, now. */
+  ask(lock: string, operation: string, asker: Asker): void {
+    void this.run([lock], [operation], [asker]);
+  }
+
+  /** Sends operations, of which some have two texts, on one lock each. Never rejects. */
+  async run(
+    locks: readonly string[],
+    operations: readonly string[],
+    askers: readonly Asker[],
+  ): Promise<void> {
     if (!this.#isReady || this.#unanswered >= MAX_UNANSWERED) {
-      this.#refuse(asker);
+      this.#refuse(askers);
       return;
     }
-    const batch = this.#batch ?? this.#begin();
-    batch.locks.push(names.lock);
-    batch.members.push(names.members);
-    batch.orders.push(names.order);
-    batch.args.push(...operation);
-    batch.askers.push(asker);
-    if (batch.askers.length === MAX_OPERATIONS) this.#flush(batch);
+    this.#unanswered += askers.length;
+    try {
+      const args = [this.#channel, this.#self, ...operations];
+      const answers = await this.#client.evaluate(STEP, locks, args);
+      if (!Array.isArray(answers) || answers.length !== askers.length) {
+        throw new Error('it answered a script with something else: is there a proxy in between?');
+      }
+      for (let index = 0; index < askers.length; index += 1) {
+        askers[index]?.onAnswer(this, answers[index]);
+      }
+    } catch (cause) {
+      for (const asker of askers) asker.onFailure(this, cause);
+    } finally {
+      this.#unanswered -= askers.length;
+    }
   }
 
   /** The server says that nobody listens, although this store should. */
   distrustListener(): void {
-    this.#listener.distrust(0);
+    this.#listener.distrust(STORE_SLOT);
   }
 
   async inquire(): Promise<Standing> {
-    const run = this.#client.evaluate(INQUIRE, [MARKER, EPOCHS], this.#standingArgs());
+    const run = this.#client.evaluate(INQUIRE, [], [this.#self]);
     const answer = (await this.#within(run)) as [Standing['state'], ...string[]];
     const [state, runId, abstainsMs, longestTtlMs, highestEpoch] = answer;
     return {
@@ -143,7 +157,7 @@ export class RedlockNode {
   async readmit(about: Standing, isFirst: boolean): Promise<boolean> {
     const { runId, highestEpoch, longestTtlMs } = about;
     const facts = [runId, String(highestEpoch), String(longestTtlMs), isFirst ? '1' : '0'];
-    const run = this.#client.evaluate(READMIT, [MARKER], [...this.#standingArgs(), ...facts]);
+    const run = this.#client.evaluate(READMIT, [], [this.#self, ...facts]);
     return Number(await this.#within(run)) === 1;
   }
 
@@ -164,7 +178,8 @@ export class RedlockNode {
       const nonce = crypto.randomUUID();
       await probe(this.#client, this.#layout, nonce, requestTimeoutMs);
       try {
-        await this.#listener.listen(0);
+        await this.#listener.listen(STORE_SLOT);
+        await this.#listener.listen(WITNESS_SLOT);
       } catch (cause) {
         throw explain(cause, 'SUBSCRIBE (+subscribe)');
       }
@@ -186,7 +201,7 @@ export class RedlockNode {
     }
   }
 
-  #refuse(asker: Asker): void {
+  #refuse(askers: readonly Asker[]): void {
     const cause = this.#isReady
       ? new Error('it has not answered for long')
       : (this.#failure ?? new Error('it is not connected yet'));
@@ -194,49 +209,20 @@ export class RedlockNode {
       void this.prepare();
     }
     // Not now: whoever asks is not ready for answers before it has asked everybody.
-    queueMicrotask(() => asker.onFailure(this, cause));
-  }
-
-  #begin(): Batch {
-    const batch: Batch = {
-      locks: [],
-      members: [],
-      orders: [],
-      args: [this.#layout.channelOf(0), ...this.#standingArgs()],
-      askers: [],
-    };
-    this.#batch = batch;
-    // After everything that is ready to run now, promises included.
-    process.nextTick(() => this.#flush(batch));
-    return batch;
-  }
-
-  #flush(batch: Batch): void {
-    // It was full before its time came.
-    if (this.#batch !== batch) return;
-    this.#batch = null;
-    void this.#run(batch);
-  }
-
-  async #run({ locks, members, orders, args, askers }: Batch): Promise<void> {
-    this.#unanswered += askers.length;
-    try {
-      const keys = [MARKER, EPOCHS, ...locks, ...members, ...orders];
-      const answers = await this.#client.evaluate(STEP, keys, args);
-      if (!Array.isArray(answers) || answers.length !== askers.length) {
-        throw new Error('it answered a script with something else: is there a proxy in between?');
-      }
-      for (const [index, asker] of askers.entries()) asker.onAnswer(this, answers[index]);
-    } catch (cause) {
+    queueMicrotask(() => {
       for (const asker of askers) asker.onFailure(this, cause);
-    } finally {
-      this.#unanswered -= askers.length;
-    }
+    });
   }
 
-  #standingArgs(): [string, string] {
+  #newWitness(): string {
+    const witness = `leasehold:w:${newNonce()}`;
+    this.#self = this.#describe(witness);
+    return witness;
+  }
+
+  #describe(witness: string): string {
     const { durable, maxTtlMs } = this.#settings;
-    return [durable ? '1' : '0', String(maxTtlMs)];
+    return `${durable ? 1 : 0} ${maxTtlMs} ${witness}`;
   }
 
   #within<T>(promise: Promise<T>): Promise<T> {

@@ -14,18 +14,20 @@ import type {
   StoreEvent,
 } from '../core/store.ts';
 import type { RedisClient } from '../redis/clients/client.ts';
-import { Layout } from '../redis/layout.ts';
+import { Layout, newNonce } from '../redis/layout.ts';
 import { MisconfiguredError } from '../redis/setup.ts';
 import { slotOf } from '../redis/slots.ts';
 import { ClaimRound, claimOf, type Lost, type RoundResult } from './claim-round.ts';
 import { GUARANTEES } from './guarantees.ts';
-import { DropRound, type Held, RenewRound } from './hold-rounds.ts';
+import { DropRound, type Held, RenewRound, type RoundParts } from './hold-rounds.ts';
 import { RedlockNode } from './node.ts';
 import type { Settings } from './options.ts';
 import { answerTo } from './outcome.ts';
 import { Proposals } from './proposals.ts';
 import { Recovery } from './recovery.ts';
+import { Runs } from './runs.ts';
 import { Signals } from './signals.ts';
+import { Watch } from './watch.ts';
 
 /** A claim proposes anew when its epoch was too low, so often; then it counts as not answered. */
 const MAX_PROPOSALS = 4;
@@ -37,10 +39,16 @@ type OnEvent = (event: StoreEvent) => void;
 type Connect = () => Promise<RedisClient>;
 
 /** What exists while the store is open. */
-interface Session {
-  readonly nodes: readonly RedlockNode[];
+interface Session extends RoundParts {
   readonly recovery: Recovery;
   readonly signals: Signals;
+  readonly onAbstention: () => void;
+}
+
+/** Where the nodes keep what concerns a key. */
+interface Place {
+  readonly lock: string;
+  readonly slot: number;
 }
 
 export class RedlockStore implements LeaseStore {
@@ -62,8 +70,7 @@ export class RedlockStore implements LeaseStore {
     this.#connect = connect;
     this.#settings = settings;
     this.#quorum = Math.floor(connect.length / 2) + 1;
-    const nonce = crypto.randomUUID();
-    this.#layout = new Layout({ prefix: settings.prefix, isCluster: false, nonce });
+    this.#layout = new Layout({ prefix: settings.prefix, isCluster: false, nonce: newNonce() });
   }
 
   async open(on: OnEvent): Promise<void> {
@@ -77,7 +84,8 @@ export class RedlockStore implements LeaseStore {
 
   async claim(claim: Claim): Promise<ClaimOutcome> {
     const session = this.#opened();
-    const refused = await this.#refusal(session, claim);
+    if (this.#misconfigured !== null) await lookAgain(session);
+    const refused = this.#refusal(claim);
     if (refused !== null) return refused;
     const held = this.#held.get(claim.owner);
     if (held !== undefined) {
@@ -100,15 +108,13 @@ export class RedlockStore implements LeaseStore {
   async drop({ key, owner }: ClaimId, again?: Claim): Promise<DropOutcome> {
     const session = this.#opened();
     const isHeld = this.#held.delete(owner);
-    const round = new DropRound(this.#round(session), isHeld);
-    if (again === undefined) {
-      const names = this.#layout.namesOf(key, 0);
-      for (const node of session.nodes) node.ask(names, [`d${owner}`], round);
-      return { held: await round.result, next: null };
-    }
-    const refused = await this.#refusal(session, again);
-    if (refused !== null) return { held: (await this.drop({ key, owner })).held, next: refused };
-    return this.#swap(session, owner, again, round);
+    if (again !== undefined && this.#misconfigured !== null) await lookAgain(session);
+    const refused = again === undefined ? null : this.#refusal(again);
+    const round = new DropRound(session, isHeld);
+    if (again !== undefined && refused === null) return this.#swap(session, owner, again, round);
+    session.runs.ask(round, this.#lockOf(key), `d${owner}`);
+    const held = await round.result;
+    return { held, next: held ? refused : null };
   }
 
   async close(): Promise<void> {
@@ -116,6 +122,7 @@ export class RedlockStore implements LeaseStore {
     this.#session = null;
     if (session === null) return;
     session.signals.close();
+    session.watch.close();
     await Promise.all(session.nodes.map((node) => node.close()));
   }
 
@@ -134,12 +141,14 @@ export class RedlockStore implements LeaseStore {
       (client, index) => new RedlockNode({ index, client, layout, settings, events }),
     );
     const recovery = new Recovery(nodes, quorum, settings.durable);
-    return { nodes, recovery, signals };
+    const onAbstention = (): void => void recovery.start();
+    const timeoutMs = settings.requestTimeoutMs;
+    const [runs, watch] = [new Runs(nodes), new Watch()];
+    return { nodes, quorum, runs, watch, timeoutMs, recovery, signals, onAbstention };
   }
 
-  /** What a person must mend before a claim can be granted; looked at again with each claim. */
-  async #refusal(session: Session, claim: Claim): Promise<ClaimOutcome | null> {
-    const { units, capacity, ttlMs } = claim;
+  /** What a person must mend before a claim can be granted. */
+  #refusal({ units, capacity, ttlMs }: Claim): ClaimOutcome | null {
     const { maxTtlMs } = this.#settings;
     let detail: string | undefined;
     if (units !== capacity) {
@@ -148,25 +157,22 @@ export class RedlockStore implements LeaseStore {
         'can add up to more than the limit; take the redis store for them';
     } else if (ttlMs > maxTtlMs) {
       detail = `a ttl of ${ttlMs} ms is longer than maxTtlMs, ${maxTtlMs} ms: shorten it, or raise maxTtlMs for all`;
-    } else if (this.#misconfigured !== null) {
-      await Promise.all(session.nodes.map((node) => node.prepare()));
-      detail = (this.#misconfigured as Error | null)?.message;
+    } else {
+      detail = this.#misconfigured?.message;
     }
     return detail === undefined ? null : { is: 'refused', reason: 'unsupported', detail };
   }
 
   /** Claims with a new epoch, and with a higher one while that is all that is missing. */
   async #propose(session: Session, claim: Claim): Promise<ClaimOutcome> {
-    const slot = this.#slotOf(claim.key);
-    const names = this.#layout.namesOf(claim.key, 0);
+    const place = this.#placeOf(claim.key);
     let result: RoundResult | undefined;
     for (let count = 0; count < MAX_PROPOSALS; count += 1) {
       const epoch = this.#proposals.next();
-      const round = this.#claimRound(session, claim, epoch);
-      const operation = [claimOf(claim, epoch, slot)];
-      for (const node of session.nodes) node.ask(names, operation, round);
+      const round = this.#claimRound(session, claim, epoch, place);
+      session.runs.ask(round, place.lock, claimOf(claim, epoch, place.slot));
       result = await round.result;
-      if (result.is === 'won') return this.#won(claim, epoch, result.wanted);
+      if (result.is === 'won') return this.#won(claim, epoch, place, result.wanted);
       if (!this.#isOnlyTooLow(result)) break;
     }
     return answerTo(claim, result as Lost, this.#quorum);
@@ -179,9 +185,9 @@ export class RedlockStore implements LeaseStore {
     drop: DropRound,
   ): Promise<DropOutcome> {
     const epoch = this.#proposals.next();
-    const claim = this.#claimRound(session, again, epoch);
-    const operation = [`a${owner}`, claimOf(again, epoch, this.#slotOf(again.key))];
-    const names = this.#layout.namesOf(again.key, 0);
+    const place = this.#placeOf(again.key);
+    const { lock, slot } = place;
+    const claim = this.#claimRound(session, again, epoch, place);
     const asker = {
       onAnswer(node: RedlockNode, answer: unknown): void {
         if (Array.isArray(answer)) claim.onAnswer(node, answer[1]);
@@ -193,16 +199,16 @@ export class RedlockStore implements LeaseStore {
         drop.onFailure(node, cause);
       },
     };
-    for (const node of session.nodes) node.ask(names, operation, asker);
+    session.runs.ask(asker, lock, `a${owner}`, claimOf(again, epoch, slot));
     const [dropped, claimed] = await Promise.allSettled([drop.result, claim.result]);
     const result = claimed.status === 'fulfilled' ? claimed.value : undefined;
     if (result?.is === 'won') {
-      return { held: true, next: this.#won(again, epoch, result.wanted) };
+      return { held: true, next: this.#won(again, epoch, place, result.wanted) };
     }
     if (dropped.status === 'rejected') throw dropped.reason;
     if (!dropped.value) {
       // A minority had it still, and may have queued the other.
-      for (const node of session.nodes) node.ask(names, [`d${again.owner}`], UNHEARD);
+      session.runs.ask(UNHEARD, lock, `d${again.owner}`);
       return { held: false, next: null };
     }
     const lost = result as Lost;
@@ -212,23 +218,17 @@ export class RedlockStore implements LeaseStore {
     return { held: true, next };
   }
 
-  #claimRound(session: Session, claim: Claim, epoch: number): ClaimRound {
-    const timeoutMs = Math.max(CLAIM_TIMEOUT_FLOOR_MS, claim.ttlMs * CLAIM_TIMEOUT_SHARE);
-    return new ClaimRound({
-      nodes: session.nodes,
-      quorum: this.#quorum,
-      names: this.#layout.namesOf(claim.key, 0),
-      claim,
-      epoch,
-      timeoutMs: Math.min(timeoutMs, this.#settings.requestTimeoutMs),
-      onAbstention: () => void session.recovery.start(),
-    });
+  #claimRound(session: Session, claim: Claim, epoch: number, { lock }: Place): ClaimRound {
+    const { nodes, quorum, watch } = session;
+    const shareMs = Math.max(CLAIM_TIMEOUT_FLOOR_MS, claim.ttlMs * CLAIM_TIMEOUT_SHARE);
+    const timeoutMs = Math.min(shareMs, session.timeoutMs);
+    const { onAbstention } = session;
+    return new ClaimRound({ nodes, quorum, watch, lock, claim, epoch, timeoutMs, onAbstention });
   }
 
-  #won(claim: Claim, epoch: number, wanted: boolean): ClaimOutcome {
-    const { key, owner, capacity, ttlMs } = claim;
-    const names = this.#layout.namesOf(key, 0);
-    const held: Held = { owner, names, slot: this.#slotOf(key), epoch, capacity, ttlMs };
+  #won(claim: Claim, epoch: number, { lock, slot }: Place, wanted: boolean): ClaimOutcome {
+    const { owner, capacity, ttlMs } = claim;
+    const held: Held = { owner, lock, slot, epoch, capacity, ttlMs };
     this.#held.set(owner, held);
     return granted(claim, held, wanted);
   }
@@ -246,19 +246,20 @@ export class RedlockStore implements LeaseStore {
   }
 
   async #renewOne(session: Session, held: Held): Promise<RenewOutcome> {
-    const outcome = await new RenewRound(this.#round(session), held).result;
+    const outcome = await new RenewRound(session, held).result;
     if (outcome.is === 'lost' && this.#held.get(held.owner) === held) {
       this.#held.delete(held.owner);
     }
     return outcome;
   }
 
-  #round({ nodes }: Session): { nodes: readonly RedlockNode[]; quorum: number; timeoutMs: number } {
-    return { nodes, quorum: this.#quorum, timeoutMs: this.#settings.requestTimeoutMs };
+  #lockOf(key: string): string {
+    return this.#settings.prefix + key;
   }
 
-  #slotOf(key: string): number {
-    return slotOf(this.#settings.prefix + key);
+  #placeOf(key: string): Place {
+    const lock = this.#lockOf(key);
+    return { lock, slot: slotOf(lock) };
   }
 
   #onMessage(text: string, signals: Signals): void {
@@ -273,6 +274,10 @@ export class RedlockStore implements LeaseStore {
     if (this.#session === null) throw new Error('the redlock store is not open');
     return this.#session;
   }
+}
+
+async function lookAgain({ nodes }: Session): Promise<void> {
+  await Promise.all(nodes.map((node) => node.prepare()));
 }
 
 const UNHEARD = { onAnswer(): void {}, onFailure(): void {} };

@@ -134,6 +134,26 @@ lane('Redlock and others', TOOLS.redis, () => {
       await expect(locks.acquire(KEY, { ttlMs: 10_001 })).rejects.toThrow(/raise maxTtlMs/);
     });
 
+    test('a lease whose successor is refused is dropped all the same', async () => {
+      const store = redlock(urls(), { durable: true, requestTimeoutMs: 50 });
+      await store.open(() => {});
+      closers.push(() => store.close());
+      const claim = { key: KEY, owner: 'a', units: 1, capacity: 1, ttlMs: 10_000, wait: false };
+      expect(await store.claim(claim)).toMatchObject({ is: 'granted' });
+      const rejected: unknown[] = [];
+      const note = (reason: unknown): number => rejected.push(reason);
+      process.on('unhandledRejection', note);
+      const again = { ...claim, owner: 'b', ttlMs: 10_001 };
+      const { held, next } = await store.drop(claim, again);
+      expect(held).toBe(true);
+      expect(next).toMatchObject({ is: 'refused' });
+      await until('the node has no lock', async () => (await clients[0]?.get(LOCK)) === null);
+      // Twice as long as anything of it could have been watched.
+      await setTimeout(100);
+      process.off('unhandledRejection', note);
+      expect(rejected).toEqual([]);
+    });
+
     test('nodes that are not there: named, and used once they are', async () => {
       const [, second, third] = servers as [RedisServer, RedisServer, RedisServer];
       await Promise.all([second.kill(), third.kill()]);

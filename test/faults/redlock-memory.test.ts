@@ -1,7 +1,7 @@
 /**
  * What the masters of Redlock remember: nodes that lost their data, and nodes whose clocks jump.
  */
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Lease, type LockManager, StoreUnavailableError } from 'leasehold';
@@ -120,6 +120,93 @@ lane('Redlock and nodes that forget', TOOLS.redis, () => {
         await one.withLock('other', async () => {});
         const marker = String(await first.command('GET', MARKER));
         return marker.split(' ')[3] === String(LONG_TTL_MS) && !marker.includes(' votes ');
+      });
+    });
+
+    /** How often a node was asked for its run id since its figures were reset. */
+    async function asked(server: RedisServer): Promise<number> {
+      const figures = String(await server.command('INFO', 'commandstats'));
+      return Number(/cmdstat_info:calls=(\d+)/.exec(figures)?.[1] ?? 0);
+    }
+    const stateOf = async (server: RedisServer): Promise<string> =>
+      String(await server.command('GET', MARKER)).split(' ')[1] as string;
+    const witnessOf = async (server: RedisServer): Promise<string> =>
+      String(await server.command('GET', MARKER)).split(' ')[5] as string;
+
+    test('a node is asked for its run id once, and again when its witness is gone', async () => {
+      const { one } = await begin();
+      const first = masters.servers[0] as RedisServer;
+      const before = await witnessOf(first);
+      expect(before).toMatch(/^leasehold:w:/);
+      await first.command('CONFIG', 'RESETSTAT');
+      for (let round = 0; round < 10; round += 1) await one.withLock(KEY, async () => {});
+      expect(await asked(first)).toBe(0);
+      await first.command('CLIENT', 'KILL', 'TYPE', 'pubsub');
+      await until('it has another witness', async () => {
+        await one.withLock(KEY, async () => {});
+        return ((await witnessOf(first)) || before) !== before;
+      });
+      expect(await stateOf(first)).toBe('votes');
+      await first.command('CONFIG', 'RESETSTAT');
+      for (let round = 0; round < 10; round += 1) await one.withLock(KEY, async () => {});
+      expect(await asked(first)).toBe(0);
+    });
+
+    test.each(['restarted with an old snapshot', 'replaced by its replica'])(
+      'a node that is %s abstains, though its marker says that it votes',
+      async (how) => {
+        const { one, other } = await begin();
+        const first = masters.servers[0] as RedisServer;
+        const replica = await RedisServer.start(['--appendonly', 'no']);
+        try {
+          if (how.startsWith('replaced')) {
+            await replica.command('REPLICAOF', '127.0.0.1', first.port);
+            await until('the replica has the marker', async () => {
+              return (await replica.command('GET', MARKER)) !== null;
+            });
+            await replica.command('REPLICAOF', 'NO', 'ONE');
+            masters.proxies[0]?.retarget(replica.port);
+            masters.proxies[0]?.cut();
+          } else {
+            await first.command('SAVE');
+            await first.kill();
+            await first.startAgain();
+          }
+          const now = how.startsWith('replaced') ? replica : first;
+          expect(await stateOf(now)).toBe('votes');
+          // Before anybody claims there.
+          await until('both stores listen there again', async () => {
+            const heard = await now.command('PUBSUB', 'CHANNELS', 'leasehold:w:*');
+            return (heard as string[]).length === 2;
+          });
+          await until('it abstains', async () => {
+            await Promise.all([one, other].map((locks) => locks.withLock(KEY, async () => {})));
+            return (await stateOf(now)) === 'back';
+          });
+          await until('it votes again', async () => {
+            await one.withLock(KEY, async () => {});
+            return (await stateOf(now)) === 'votes';
+          });
+        } finally {
+          masters.proxies[0]?.retarget(first.port);
+          masters.proxies[0]?.cut();
+          rmSync(join(first.folder, 'dump.rdb'), { force: true });
+          await replica.close();
+        }
+      },
+    );
+
+    test('a node whose data is flushed abstains; one whose scripts are flushed goes on', async () => {
+      const { one } = await begin();
+      const first = masters.servers[0] as RedisServer;
+      await Promise.all(masters.servers.map((server) => server.command('SCRIPT', 'FLUSH')));
+      await one.withLock(KEY, async () => {});
+      expect(await Promise.all(masters.servers.map(isVoting))).toEqual([true, true, true]);
+      await first.command('FLUSHALL');
+      await one.withLock(KEY, async () => {});
+      await until('it abstains', async () => {
+        await one.withLock(KEY, async () => {});
+        return (await stateOf(first)) === 'new';
       });
     });
 

@@ -87,14 +87,27 @@ abstract class IoredisClient implements RedisClient {
   ): Promise<unknown> {
     const parts = [script.sha, String(keys.length), ...keys, ...args];
     try {
+      this.checkConnection();
       // The store makes runs of many calls itself. ioredis's own pipelines would have each wait for the one before.
       return await (this.client.options.enableAutoPipelining
         ? only(this.client.pipeline([['evalsha', ...parts]]).exec())
         : this.client.evalsha(...parts));
     } catch (error) {
-      if (!isUnknownScript(error)) throw withoutCommand(error);
-      return discreet(this.client.eval(script.lua, keys.length, ...keys, ...args));
+      if (!isUnknownScript(error)) throw this.explained(error);
     }
+    try {
+      return await this.client.eval(script.lua, keys.length, ...keys, ...args);
+    } catch (error) {
+      throw this.explained(error);
+    }
+  }
+
+  /** Throws when nothing should be sent now. */
+  protected checkConnection(): void {}
+
+  /** What callers are told of an error of the client. */
+  protected explained(error: unknown): unknown {
+    return withoutCommand(error);
   }
 
   async subscriber(node: string, events: SubscriberEvents, timeoutMs: number): Promise<Subscriber> {
@@ -168,44 +181,43 @@ export class IoredisSingle extends IoredisClient {
 
   async connect(): Promise<void> {
     if (!this.#isOwn || this.client.status !== 'wait') return;
-    await this.#explained(this.client.connect());
-  }
-
-  override evaluate(
-    script: Script,
-    keys: readonly string[],
-    args: readonly string[],
-  ): Promise<unknown> {
-    return this.#explained(this.#whenConnected(() => super.evaluate(script, keys, args)));
+    await this.#explained(() => this.client.connect());
   }
 
   command(args: readonly string[]): Promise<unknown> {
-    return this.#explained(this.#whenConnected(() => this.client.call(...args)));
+    return this.#explained(async () => {
+      this.checkConnection();
+      return this.client.call(...args);
+    });
+  }
+
+  async #explained<T>(send: () => Promise<T>): Promise<T> {
+    try {
+      return await send();
+    } catch (error) {
+      throw this.explained(error);
+    }
   }
 
   /** The queue of a client without a connection has no limit, and the core makes the call again. */
-  async #whenConnected(send: () => Promise<unknown>): Promise<unknown> {
+  protected override checkConnection(): void {
     const { status } = this.client;
-    if (['close', 'reconnecting', 'end'].includes(status)) {
+    if (status === 'close' || status === 'reconnecting' || status === 'end') {
       throw new Error(`the client of ioredis has no connection at the moment (${status})`);
     }
-    return send();
   }
 
   /** ioredis says that a connection is closed; why, it told before. */
-  async #explained<T>(promise: Promise<T>): Promise<T> {
-    try {
-      return await discreet(promise);
-    } catch (error) {
-      if (!(error instanceof Error)) throw error;
-      if (this.#isOwn && isNoMaster(error)) this.#failure = error;
-      if (error.name === 'ReplyError') throw error;
-      if (this.#failure !== null) {
-        throw new Error(`${this.#failure.message} (${error.message})`, { cause: this.#failure });
-      }
-      if (error.name !== 'MaxRetriesPerRequestError') throw error;
-      throw new Error('the connection was lost before Redis answered', { cause: error });
+  protected override explained(error: unknown): unknown {
+    withoutCommand(error);
+    if (!(error instanceof Error)) return error;
+    if (this.#isOwn && isNoMaster(error)) this.#failure = error;
+    if (error.name === 'ReplyError') return error;
+    if (this.#failure !== null) {
+      return new Error(`${this.#failure.message} (${error.message})`, { cause: this.#failure });
     }
+    if (error.name !== 'MaxRetriesPerRequestError') return error;
+    return new Error('the connection was lost before Redis answered', { cause: error });
   }
 
   nodes(): string[] {

@@ -1,7 +1,7 @@
 /**
  * What a node knows about itself, for the scripts to begin with: whether it remembers all that it may have granted.
  *
- * The marker is a string without expiry, `run state since longest floor`:
+ * The marker is a string without expiry, `run state since longest floor witness`:
  *
  * | part    | is                                                                                                |
  * |---------|---------------------------------------------------------------------------------------------------|
@@ -10,25 +10,43 @@
  * | since   | when it began to abstain, in milliseconds of its own clock                                        |
  * | longest | the longest ttl that any client may use here, in milliseconds                                     |
  * | floor   | every epoch that this node may have accepted and forgotten is at or below it                      |
+ * | witness | a channel that a connection to that process has subscribed to, or nothing                         |
  *
  * It is read in each run of a script and not kept by clients: they cannot know to which process their next request goes.
+ *
+ * `INFO` costs more than all the rest, and so it is asked only when there is no witness. The name of a witness is drawn
+ * at random for one subscription over one connection, and so to one process, and it is written here only by a script
+ * that has compared the run ids while somebody listened there. Subscriptions end with their process. Where somebody still
+ * listens, the process is that one.
  */
-export const MARKER_LUA = `
+export const TRUSTED_LUA = `
+local MARKER = 'leasehold:redlock'
+local EPOCHS = 'leasehold:redlock:epochs'
+
+-- The floor, when the marker says that this process votes; nil when that has to be looked into. A client is its word
+-- on durability, its longest ttl, and its witness.
+local function trusted(client)
+  local longest, floor, witness =
+    string.match(call('GET', MARKER) or '', ' votes %d+ (%d+) (%d+) (%S*)$')
+  if not longest or tonumber(longest) < tonumber(string.match(client, '^%d (%d+)')) then return nil end
+  if string.sub(client, 1, 1) == '1' or (witness ~= '' and call('PUBSUB', 'NUMSUB', witness)[2] > 0) then
+    return tonumber(floor)
+  end
+  return nil
+end
+`;
+
+export const STANDING_LUA = `
 -- The marker's parts, brought up to date, and the clock. A durable node loses nothing in a restart; without a marker it
 -- is new.
-local function standing(key, durable, maxTtl)
-  local known = call('GET', key)
+local function standing(client)
+  local durable, maxTtl, own = string.match(client, '^(%d) (%d+) (%S*)$')
+  local known = call('GET', MARKER)
   local run, state, since, longest, floor =
-    string.match(known or '', '^(%x+) (%a+) (%d+) (%d+) (%d+)$')
-  local isSame = run and durable
-  local info
-  if not isSame then
-    info = call('INFO', 'server')
-    isSame = run and string.find(info, 'run_id:' .. run, 1, true)
-  end
-  if isSame and state == 'votes' and tonumber(longest) >= maxTtl then
-    return run, state, since, longest, tonumber(floor)
-  end
+    string.match(known or '', '^(%x+) (%a+) (%d+) (%d+) (%d+) %S*$')
+  local info = call('INFO', 'server')
+  local isSame = run and (durable == '1' or string.find(info, 'run_id:' .. run, 1, true))
+  local witness = call('PUBSUB', 'NUMSUB', own)[2] > 0 and own or ''
   local clockMs
   local function timeMs()
     if not clockMs then
@@ -39,14 +57,14 @@ local function standing(key, durable, maxTtl)
   end
   if not isSame then
     state, since = run and 'back' or 'new', timeMs()
-    run = string.match(info, 'run_id:(%x+)')
   elseif state ~= 'votes' and tonumber(since) > timeMs() then
     -- The clock was set back: that must not make it wait for longer.
     since = timeMs()
   end
-  longest, floor = math.max(tonumber(longest or 0), maxTtl), tonumber(floor or 0)
-  local marker = table.concat({ run, state, text(since), text(longest), text(floor) }, ' ')
-  if marker ~= known then call('SET', key, marker) end
-  return run, state, since, longest, floor, timeMs
+  if not isSame then run = string.match(info, 'run_id:(%x+)') end
+  longest, floor = math.max(tonumber(longest or 0), tonumber(maxTtl)), tonumber(floor or 0)
+  local marker = table.concat({ run, state, text(since), text(longest), text(floor), witness }, ' ')
+  if marker ~= known then call('SET', MARKER, marker) end
+  return run, state, since, longest, floor, witness, timeMs
 end
 `;

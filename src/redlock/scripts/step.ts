@@ -1,8 +1,10 @@
 /**
  * What one node does for Redlock: a list of operations, each atomic, in one call.
  *
- * KEYS  marker, epochs; the lock of each operation; the members of each; the order of each
- * ARGV  channel of this process, 1 when durable, the client's longest ttl in ms; then for each operation one text
+ * KEYS  the lock of each operation. What stands beside it is named in here, since it is always on the same master, and each
+ *       further argument costs client and server more than that does
+ * ARGV  channel of this process; 1 when durable, the client's longest ttl in ms and its witness (see marker.ts) in one text;
+ *       then for each operation one text
  *       c<epoch> <slot> <capacity> <ttl in ms> <1 to wait> <owner>   claim with a proposed epoch
  *       r<epoch> <ttl in ms> <owner>                                 renew
  *       f<epoch> <slot> <capacity> <ttl in ms> 0 <owner>             fill in: the owner holds a majority of the others
@@ -28,49 +30,84 @@
  */
 import { KEY_LUA } from '../../redis/scripts/key.ts';
 import { type Script, script } from '../../redis/scripts/script.ts';
-import { MARKER_LUA } from './marker.ts';
+import { STANDING_LUA, TRUSTED_LUA } from './marker.ts';
 
 export const STEP: Script = script(
   'redlock',
   `
 local call = redis.call
-local function text(number) return string.format('%.0f', number) end
-${MARKER_LUA}
-local SHARED = 'leasehold:shared'
 local channel = ARGV[1]
-local operations = (#KEYS - 2) / 3
-local mayVote, floor, abstainsMs
-local nowMs
-
--- Nil when the node votes, else the answer of who abstains.
-local function abstention()
-  if mayVote == nil then
-    local _, state, since, longest, low, timeMs = standing(KEYS[1], ARGV[2] == '1', tonumber(ARGV[3]))
-    mayVote, floor = state == 'votes', low
-    if not mayVote then abstainsMs = math.max(0, since + longest - timeMs()) end
-  end
-  if not mayVote then return { 4, abstainsMs } end
-  return nil
-end
-
-local function highest(slot)
-  local known = tonumber(call('HGET', KEYS[2], slot) or '0')
-  return floor and floor > known and floor or known
-end
-
+local MEMBERS = 'leasehold:m:'
+local operations = #KEYS
+local floor
+${TRUSTED_LUA}
 local function read(operation)
   return string.match(operation, '^%a(%d+) (%d+) (%d+) (%d+) ([01]) (.*)$')
 end
 
+-- What nearly every call needs, a claim of a free lock, and a renewal or a drop of one that nobody waits for. The rest is
+-- in functions, which a server makes anew in each call.
+local function quick(lock, operation)
+  local kind = string.sub(operation, 1, 1)
+  if kind == 'c' then
+    floor = floor or trusted(ARGV[2])
+    if not floor then return nil end
+    local epoch, slot, all, ttl, _, owner = read(operation)
+    local proposed = tonumber(epoch)
+    if proposed <= floor or proposed <= tonumber(call('HGET', EPOCHS, slot) or '0') then return nil end
+    local value = owner .. ' ' .. epoch .. ' ' .. all .. ' ' .. ttl .. ' ' .. channel
+    if not call('SET', lock, value, 'NX', 'PX', ttl) then return nil end
+    call('HSET', EPOCHS, slot, epoch)
+    return 0
+  end
+  local start, ttl
+  if kind == 'd' then
+    start = string.sub(operation, 2) .. ' '
+  elseif kind == 'r' then
+    local epoch, owner
+    epoch, ttl, owner = string.match(operation, '^r(%d+) (%d+) (.*)$')
+    start = owner .. ' ' .. epoch .. ' '
+  else
+    return nil
+  end
+  local value = redis.pcall('GET', lock)
+  if type(value) ~= 'string' or string.sub(value, 1, #start) ~= start then return 0 end
+  if ttl then call('PEXPIRE', lock, ttl) else call('DEL', lock) end
+  return 1
+end
+
 local function library()
+  local function text(number) return string.format('%.0f', number) end
+${STANDING_LUA}
+  local SHARED = 'leasehold:shared'
+  local refusal
+
+  -- Nil when the node votes, else the answer of who abstains.
+  local function abstention()
+    if floor or refusal then return refusal end
+    floor = trusted(ARGV[2])
+    if floor then return nil end
+    local _, state, since, longest, low, _, timeMs = standing(ARGV[2])
+    if state == 'votes' then
+      floor = low
+    else
+      refusal = { 4, math.max(0, since + longest - timeMs()) }
+    end
+    return refusal
+  end
+
+  local function highest(slot)
+    return math.max(floor, tonumber(call('HGET', EPOCHS, slot) or '0'))
+  end
+
   local time = call('TIME')
-  nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
+  local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
   -- Epochs come from the clients here.
   local function epochNow() return 0 end
   local function mint() return 0 end
 ${KEY_LUA}
   local function accept(owner, epoch, slot, all, ttl)
-    call('HSET', KEYS[2], slot, epoch)
+    call('HSET', EPOCHS, slot, epoch)
     call('SET', lock, table.concat({ owner, epoch, all, ttl, channel }, ' '), 'PX', ttl)
   end
 
@@ -153,7 +190,7 @@ ${KEY_LUA}
     -- A higher epoch may have been refused by the others: it stays the highest here.
     local known = highest(slot)
     accept(owner, epoch, slot, all, ttl)
-    if known > tonumber(epoch) then call('HSET', KEYS[2], slot, text(known)) end
+    if known > tonumber(epoch) then call('HSET', EPOCHS, slot, text(known)) end
     return 1
   end
 
@@ -180,9 +217,12 @@ ${KEY_LUA}
     return epoch and 1 or 0
   end
 
-  return function(index, kind, operation, again)
-    local at = index + 2
-    local notALock = use(KEYS[at], KEYS[at + operations], KEYS[at + 2 * operations])
+  return function(index, operation, again)
+    local kind = string.sub(operation, 1, 1)
+    local refused = (kind == 'c' or kind == 'f') and abstention()
+    if refused then return refused end
+    local name = KEYS[index]
+    local notALock = use(name, MEMBERS .. name, 'leasehold:o:' .. name)
     local owner = string.sub(operation, 2)
     local epoch, slot, all, ttl, wait
     if kind == 'r' then epoch, ttl, owner = string.match(operation, '^r(%d+) (%d+) (.*)$')
@@ -213,55 +253,25 @@ ${KEY_LUA}
   end
 end
 
--- What nearly every call needs, a claim of a free lock, and a renewal or a drop of one that nobody waits for, without
--- the functions of the library, which a server makes anew in each call.
-local function claimFree(lock, operation)
-  local epoch, slot, all, ttl, _, owner = read(operation)
-  local known = highest(slot)
-  if tonumber(epoch) <= known then return nil end
-  local value = owner .. ' ' .. epoch .. ' ' .. all .. ' ' .. ttl .. ' ' .. channel
-  if not call('SET', lock, value, 'NX', 'PX', ttl) then return nil end
-  call('HSET', KEYS[2], slot, epoch)
-  return 0
-end
-
-local function endOrExtend(lock, kind, operation)
-  local start, ttl
-  if kind == 'd' then
-    start = string.sub(operation, 2) .. ' '
-  else
-    local epoch, owner
-    epoch, ttl, owner = string.match(operation, '^r(%d+) (%d+) (.*)$')
-    start = owner .. ' ' .. epoch .. ' '
-  end
-  local value = redis.pcall('GET', lock)
-  if type(value) ~= 'string' or string.sub(value, 1, #start) ~= start then return 0 end
-  if ttl then call('PEXPIRE', lock, ttl) else call('DEL', lock) end
-  return 1
-end
-
-local isQuiet = call('EXISTS', unpack(KEYS, operations + 3, 2 * operations + 2)) == 0
+local names = {}
+for index = 1, operations do names[index] = MEMBERS .. KEYS[index] end
+local isQuiet = call('EXISTS', unpack(names)) == 0
 local run
 local answers = {}
-local cursor = 3
+local cursor = 2
 for index = 1, operations do
   cursor = cursor + 1
   local operation, again = ARGV[cursor], nil
-  local kind, answer = string.sub(operation, 1, 1), nil
-  if kind == 'c' or kind == 'f' then answer = abstention() end
-  if kind == 'a' then
+  if string.sub(operation, 1, 1) == 'a' then
     cursor = cursor + 1
     again = ARGV[cursor]
-  elseif not answer and (isQuiet or call('EXISTS', KEYS[index + 2 + operations]) == 0) then
-    local lock = KEYS[index + 2]
-    if kind == 'c' then answer = claimFree(lock, operation)
-    elseif kind == 'd' or kind == 'r' then answer = endOrExtend(lock, kind, operation)
-    end
   end
+  local isAlone = isQuiet or call('EXISTS', names[index]) == 0
+  local answer = isAlone and quick(KEYS[index], operation)
   if not answer then
     isQuiet = false
     run = run or library()
-    answer = run(index, kind, operation, again)
+    answer = run(index, operation, again)
   end
   answers[index] = answer
 end
