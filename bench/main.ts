@@ -17,6 +17,7 @@ import { held } from './workloads/held.ts';
 import { hotKey } from './workloads/hot-key.ts';
 import { memory } from './workloads/memory.ts';
 import { redlock3 } from './workloads/redlock.ts';
+import { redlockHotKey } from './workloads/redlock-hot-key.ts';
 import { retained } from './workloads/retained.ts';
 import { skewed } from './workloads/skewed.ts';
 import { story } from './workloads/story.ts';
@@ -36,6 +37,7 @@ const WORKLOADS: readonly Workload[] = [
   held,
   memory,
   redlock3,
+  redlockHotKey,
   story,
   growth,
   embeddedHotKey,

@@ -12,6 +12,7 @@ export const TITLES: Readonly<Record<string, string>> = {
   held: '100,000 leases at once',
   memory: 'Memory',
   redlock: 'Redlock on three masters',
+  'redlock-hot-key': 'One key on three masters',
   story: 'Contributions from a queue',
   growth: 'How cost grows',
   'embedded-hot-key': 'One key on the embedded store',

@@ -31,13 +31,14 @@ export function startWorkers(
   managers: readonly LockManager[],
   client: AnyRedisClient,
   key: string,
+  waitMs = 5_000,
 ): Workers {
   const register = fenced(client, { requestTimeoutMs: 500 });
   const counts = { done: 0, stale: 0, overlaps: 0 };
   const inside = new Set<Lease>();
   let isOver = false;
   async function count(locks: LockManager): Promise<void> {
-    await locks.withLock(key, { waitMs: 5_000 }, async (lease) => {
+    await locks.withLock(key, { waitMs }, async (lease) => {
       for (const other of inside) if (other.remainingMs() > 0) counts.overlaps += 1;
       inside.add(lease);
       try {

@@ -60,6 +60,10 @@ export class Masters {
   async settle(): Promise<void> {
     for (const server of this.servers) server.resume();
     for (const proxy of this.proxies) proxy.forward();
+    await this.closeManagers();
+  }
+
+  async closeManagers(): Promise<void> {
     await Promise.all(this.#managers.splice(0).map((locks) => locks.close()));
   }
 

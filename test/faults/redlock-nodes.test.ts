@@ -2,6 +2,8 @@
  * Redlock while a minority of its masters fails, and while a majority does: a register that several processes count up
  * stays right, and every call settles.
  */
+
+import type { Redis } from 'ioredis';
 import {
   AcquireTimeoutError,
   LeaseLostError,
@@ -12,7 +14,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { until } from '../servers/processes.ts';
 import { RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
-import { readHistory, startWorkers } from './redis-register.ts';
+import { readHistory, startWorkers, type Workers } from './redis-register.ts';
 import { Masters, TTL_MS } from './redlock-masters.ts';
 
 /** Counts that show that the work goes on. */
@@ -72,6 +74,12 @@ const faults: readonly Fault[] = [
   },
 ];
 
+function isTyped(error: unknown): boolean {
+  return [StoreUnavailableError, AcquireTimeoutError, LeaseLostError].some(
+    (kind) => error instanceof kind,
+  );
+}
+
 lane('Redlock and its nodes', TOOLS.redis, () => {
   describe.each([
     [3, [1]],
@@ -79,6 +87,7 @@ lane('Redlock and its nodes', TOOLS.redis, () => {
   ])('%d masters', (count, failing) => {
     let masters: Masters;
     let registers: RedisServer;
+    const clients: Redis[] = [];
     const unhandled: unknown[] = [];
     const note = (reason: unknown) => unhandled.push(reason);
 
@@ -89,6 +98,7 @@ lane('Redlock and its nodes', TOOLS.redis, () => {
     beforeEach(() => void process.on('unhandledRejection', note));
     afterEach(async () => {
       await masters.settle();
+      for (const client of clients.splice(0)) client.disconnect();
       process.off('unhandledRejection', note);
       expect(unhandled.splice(0)).toEqual([]);
     });
@@ -98,13 +108,20 @@ lane('Redlock and its nodes', TOOLS.redis, () => {
     });
 
     test.each(faults)('a minority is $name', async (fault) => {
-      await countsOn(async (progress) => {
-        await fault.begin(masters, failing);
-        await progress();
-        await fault.end(masters, failing);
-        for (const proxy of masters.proxies) proxy.forward();
-        await progress();
-      });
+      const client = await newRegister();
+      const before = startWorkers(masters.managers(WORKERS), client, 'register');
+      await progress(before);
+      await fault.begin(masters, failing);
+      await progress(before);
+      // Every call settles while the fault lasts, and so does every close.
+      await before.stop();
+      await masters.closeManagers();
+      const during = startWorkers(masters.managers(WORKERS), client, 'register');
+      await progress(during);
+      await heal(fault, failing);
+      await progress(during);
+      await during.stop();
+      await checkRegister(client, [before, during]);
     });
 
     test('a majority is hung: nothing is granted, nothing hangs, and all goes on afterwards', async () => {
@@ -118,9 +135,7 @@ lane('Redlock and its nodes', TOOLS.redis, () => {
       expect(lease.signal.reason).toBeInstanceOf(LeaseLostError);
       for (const key of ['order:7', 'another']) {
         const failed = one.acquire(key, { waitMs: 700 });
-        await expect(failed).rejects.toSatisfy(
-          (error) => error instanceof StoreUnavailableError || error instanceof AcquireTimeoutError,
-        );
+        await expect(failed).rejects.toSatisfy(isTyped);
         await expect(one.tryAcquire(key)).rejects.toBeInstanceOf(StoreUnavailableError);
       }
       for (const server of majority) server.resume();
@@ -129,27 +144,52 @@ lane('Redlock and its nodes', TOOLS.redis, () => {
       await next.release();
     });
 
-    /** Works while the faults are made, and looks at what the register has kept. */
-    async function countsOn(act: (progress: () => Promise<void>) => Promise<void>): Promise<void> {
-      const client = registers.client();
-      try {
-        await client.flushall();
-        const workers = startWorkers(masters.managers(WORKERS), client, 'register');
-        const progress = async (): Promise<void> => {
-          const enough = workers.done + PROGRESS;
-          await until(`${PROGRESS} more counts`, () => workers.done >= enough);
-        };
-        await progress();
-        await act(progress);
-        await workers.stop();
-        const { value, tokens } = await readHistory(client);
-        expect(value).toBeGreaterThanOrEqual(workers.done);
-        expect(workers.overlaps).toBe(0);
-        expect(tokens).toHaveLength(value);
-        expect(tokens).toEqual([...tokens].sort());
-      } finally {
-        client.disconnect();
+    // Five masters would show no more.
+    test.each(count === 3 ? faults : [])('a majority is $name: all is settled', async (fault) => {
+      const client = await newRegister();
+      const before = startWorkers(masters.managers(WORKERS), client, 'register', TTL_MS);
+      await progress(before);
+      await fault.begin(masters, [0, 1]);
+      const [one] = masters.managers(1) as [LockManager];
+      const asked = ['register', 'another'].map((key) =>
+        one.withLock(key, { waitMs: 300 }, async () => {}),
+      );
+      for (const outcome of await Promise.allSettled(asked)) {
+        if (outcome.status === 'rejected') expect(outcome.reason).toSatisfy(isTyped);
       }
+      await before.stop();
+      await heal(fault, [0, 1]);
+      const after = startWorkers(masters.managers(WORKERS), client, 'register');
+      await progress(after);
+      await after.stop();
+      await checkRegister(client, [before, after]);
+    });
+
+    async function newRegister(): Promise<Redis> {
+      const client = registers.client();
+      clients.push(client);
+      await client.flushall();
+      return client;
+    }
+
+    async function progress(workers: Workers): Promise<void> {
+      const enough = workers.done + PROGRESS;
+      await until(`${PROGRESS} more counts`, () => workers.done >= enough);
+    }
+
+    async function heal(fault: Fault, nodes: readonly number[]): Promise<void> {
+      await fault.end(masters, nodes);
+      for (const proxy of masters.proxies) proxy.forward();
+    }
+
+    async function checkRegister(client: Redis, all: readonly Workers[]): Promise<void> {
+      const { value, tokens } = await readHistory(client);
+      const sum = (of: (workers: Workers) => number): number =>
+        all.reduce((before, workers) => before + of(workers), 0);
+      expect(value).toBeGreaterThanOrEqual(sum(({ done }) => done));
+      expect(sum(({ overlaps }) => overlaps)).toBe(0);
+      expect(tokens).toHaveLength(value);
+      expect(tokens).toEqual([...tokens].sort());
     }
   });
 });
