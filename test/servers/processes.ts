@@ -17,6 +17,9 @@ const LAST_PORT = 29_999;
 const MAX_PORTS_TRIED = 200;
 const READY_POLL_MS = 5;
 const READY_TIMEOUT_MS = 60_000;
+/** Whoever was told to end, and has not after this time, is killed. */
+const MAX_END_MS = 15_000;
+const LATE = Symbol('late');
 
 /** Linux ends the child with this process, however that ends: a killed test runner must leave no server behind. */
 const SETPRIV = '/usr/bin/setpriv';
@@ -67,6 +70,14 @@ export class Server {
     // A stopped process does not see a SIGTERM.
     if (signal === 'SIGTERM') this.#child.kill('SIGCONT');
     this.#child.kill(signal);
+    if (signal === 'SIGTERM') {
+      // Some take back that they end in order: Redis does when its replicas do not follow.
+      const isLate = await Promise.race([
+        this.#exited,
+        setTimeout(MAX_END_MS, LATE, { ref: false }),
+      ]);
+      if (isLate === LATE) this.#child.kill('SIGKILL');
+    }
     await this.#exited;
   }
 }

@@ -166,8 +166,13 @@ export class RabbitServer {
     await this.ready();
   }
 
-  async restart(): Promise<void> {
+  /** Ends it in order. */
+  async stop(): Promise<void> {
     await this.#server.end('SIGTERM');
+  }
+
+  async restart(): Promise<void> {
+    await this.stop();
     await this.startAgain();
   }
 

@@ -6,7 +6,8 @@ import { Redis } from 'ioredis';
 import { freePort, removeFolder, Server, temporaryFolder, until } from './processes.ts';
 
 const HOST = '127.0.0.1';
-const BUS_OFFSET = 10_000;
+/** The port of a cluster's bus is so far above that for clients. */
+export const BUS_OFFSET = 10_000;
 const SLOTS = 16_384;
 /** Two tests may draw the same port in the same moment. */
 const MAX_STARTS = 5;
@@ -138,6 +139,11 @@ export class RedisServer {
   }
 }
 
+/** Arguments of a server that is started next. */
+export type More = () => readonly string[];
+
+const NOTHING_MORE: More = () => [];
+
 /** A master, its replicas, and Sentinels that watch them. */
 export class SentinelGroup {
   readonly name = 'main';
@@ -158,13 +164,16 @@ export class SentinelGroup {
     this.#folder = folder;
   }
 
-  static async start(replicas = 2, sentinels = 3): Promise<SentinelGroup> {
-    const settings = ['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1'];
-    const master = await RedisServer.start(settings);
+  static async start(replicas = 2, sentinels = 3, more = NOTHING_MORE): Promise<SentinelGroup> {
+    const settings = [
+      ...['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1'],
+      ...['--replica-announce-ip', HOST],
+    ];
+    const master = await RedisServer.start([...settings, ...more()]);
     const replicaOf = ['--replicaof', `${HOST} ${master.port}`];
     const servers = [master];
     for (let index = 0; index < replicas; index += 1) {
-      servers.push(await RedisServer.start([...settings, ...replicaOf]));
+      servers.push(await RedisServer.start([...settings, ...replicaOf, ...more()]));
     }
     const folder = temporaryFolder();
     const ports: number[] = [];
@@ -178,6 +187,7 @@ export class SentinelGroup {
           `port ${port}`,
           `bind ${HOST}`,
           `dir ${folder}`,
+          `sentinel announce-ip ${HOST}`,
           `sentinel monitor main ${HOST} ${master.port} ${Math.floor(sentinels / 2) + 1}`,
           'sentinel down-after-milliseconds main 500',
           'sentinel failover-timeout main 2000',
@@ -185,7 +195,9 @@ export class SentinelGroup {
         ].join('\n'),
       );
       ports.push(port);
-      watchers.push(new Server('redis-sentinel', 'redis-server', [file, '--sentinel'], folder));
+      watchers.push(
+        new Server('redis-sentinel', 'redis-server', [file, '--sentinel', ...more()], folder),
+      );
     }
     const group = new SentinelGroup(servers, ports, watchers, folder);
     await orClose(group, 'the replicas follow and the Sentinels know each other', async () => {
@@ -238,7 +250,12 @@ export class RedisCluster {
     this.replicas = replicas;
   }
 
-  static async start(masters = 3, replicasEach = 1, nodeTimeoutMs = 1_000): Promise<RedisCluster> {
+  static async start(
+    masters = 3,
+    replicasEach = 1,
+    nodeTimeoutMs = 1_000,
+    more = NOTHING_MORE,
+  ): Promise<RedisCluster> {
     const settings = [
       ...['--cluster-enabled', 'yes', '--cluster-config-file', 'nodes.conf'],
       ...['--cluster-node-timeout', String(nodeTimeoutMs), '--cluster-announce-ip', HOST],
@@ -248,7 +265,7 @@ export class RedisCluster {
     const count = masters * (1 + replicasEach);
     const servers: RedisServer[] = [];
     for (let index = 0; index < count; index += 1) {
-      servers.push(await RedisServer.start(settings, BUS_OFFSET));
+      servers.push(await RedisServer.start([...settings, ...more()], BUS_OFFSET));
     }
     const cluster = new RedisCluster(servers.slice(0, masters), servers.slice(masters));
     for (const [index, master] of cluster.masters.entries()) {

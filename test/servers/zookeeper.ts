@@ -1,10 +1,10 @@
 /**
  * Real ZooKeeper servers: one, or an ensemble of three. Each from a folder of its own, with ticks of a tenth of the usual.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { freePort, removeFolder, Server, temporaryFolder, until } from './processes.ts';
-import { TcpProxy } from './proxy.ts';
+import { TcpProxy, type Way } from './proxy.ts';
 
 const HOST = '127.0.0.1';
 const JAR = '/usr/share/java/zookeeper.jar';
@@ -135,13 +135,23 @@ export class ZooKeeperServer {
     await this.#server.end('SIGKILL');
   }
 
+  /** Ends it in order. */
+  async stop(): Promise<void> {
+    await this.#server.end('SIGTERM');
+  }
+
+  /** Removes its data, while it is down. It stays the member of an ensemble that it was. */
+  forget(): void {
+    rmSync(`${this.folder}/data/version-2`, { recursive: true, force: true });
+  }
+
   /** Starts it again on the same port, with what is in its folder. */
   startAgain(): void {
     this.#server = this.#spawn();
   }
 
   async restart(): Promise<void> {
-    await this.#server.end('SIGTERM');
+    await this.stop();
     this.startAgain();
     await this.ready();
   }
@@ -225,17 +235,30 @@ export class ZooKeeperEnsemble {
     return oneWith('follower', this.servers);
   }
 
-  /** Nothing passes any more between it and the other servers. Clients reach all of them. */
-  isolate(server: ZooKeeperServer): void {
+  /**
+   * Nothing passes any more between it and the other servers, or only one way: what it sends them (`requests`) is held, or
+   * what they send to it (`replies`), whoever made the connection. Clients reach all of them.
+   */
+  isolate(server: ZooKeeperServer, way: Way | 'both' = 'both'): void {
     const index = this.servers.indexOf(server);
     for (const { from, to, proxies } of this.#links) {
-      if (from === index || to === index) for (const proxy of proxies) proxy.blackhole();
+      const held = from === index ? way : OTHER_WAY[way];
+      if (from !== index && to !== index) continue;
+      for (const proxy of proxies) {
+        if (held === 'both') proxy.blackhole();
+        else proxy.blackhole(held);
+      }
     }
+  }
+
+  /** The servers reach each other again. */
+  reconnect(): void {
+    for (const { proxies } of this.#links) for (const proxy of proxies) proxy.forward();
   }
 
   /** Ends every fault, and waits until all three serve. */
   async heal(): Promise<void> {
-    for (const { proxies } of this.#links) for (const proxy of proxies) proxy.forward();
+    this.reconnect();
     for (const server of this.servers) {
       server.resume();
       if (!server.isRunning) server.startAgain();
@@ -254,6 +277,8 @@ interface Member {
   /** For the quorum, and for elections. */
   readonly peers: readonly [number, number];
 }
+
+const OTHER_WAY = { requests: 'replies', replies: 'requests', both: 'both' } as const;
 
 interface Link {
   readonly from: number;

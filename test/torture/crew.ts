@@ -1,7 +1,6 @@
 /** The worker processes of a run, each with proxies of its own between it and every server. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { until } from '../servers/processes.ts';

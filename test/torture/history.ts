@@ -20,6 +20,15 @@ export type Line =
   | { readonly is: 'has-read'; readonly op: string; readonly value: string | null }
   | { readonly is: 'writes'; readonly op: string; readonly value: string }
   | { readonly is: 'ended'; readonly op: string; readonly outcome: Outcome }
+  /** A message is published, and confirmed; its effect was written where no fence protects it. */
+  | {
+      readonly is: 'posts';
+      readonly message: string;
+      readonly key: string;
+      readonly isFenced: boolean;
+    }
+  | { readonly is: 'posted'; readonly message: string }
+  | { readonly is: 'noted'; readonly message: string }
   /** The store's side: a claim is sent for the first time, is answered that it waits, and has a grant. */
   | { readonly is: 'claims'; readonly owner: string; readonly key: string }
   | { readonly is: 'waits'; readonly owner: string }

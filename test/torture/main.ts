@@ -1,6 +1,7 @@
 /** npm run torture: see `arguments.ts`. */
 import { type Arguments, readArguments, USAGE, UsageError } from './arguments.ts';
 import { ENGINES } from './engines/index.ts';
+import { hasOwnNetwork, inOwnNetwork } from './engines/own-network.ts';
 import { describe, reportOf } from './report.ts';
 import { type RunResult, run } from './run.ts';
 
@@ -10,6 +11,10 @@ const PROVES_NOTHING = 3;
 
 async function main(): Promise<number> {
   const options = readArguments(process.argv.slice(2));
+  if (options.faults.includes('partition') && !hasOwnNetwork()) {
+    const code = await inOwnNetwork();
+    if (code !== null) return code;
+  }
   const ours = await run({ ...options, subject: 'leasehold' });
   const report = reportOf(options, ours, options.control ? await runPeer(options) : null);
   process.stdout.write(`${options.json ? JSON.stringify(report) : describe(report)}\n`);

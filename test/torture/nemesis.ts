@@ -3,9 +3,10 @@ import { setTimeout } from 'node:timers/promises';
 import type { TcpProxy } from '../servers/proxy.ts';
 import type { Interval } from './checkers/queue.ts';
 import type { Crew, Worker } from './crew.ts';
-import type { Engine, EngineServer } from './engines/engine.ts';
+import type { EngineServer } from './engines/engine.ts';
 import { nowUs } from './history.ts';
 import type { Action, Plan, Step } from './plan.ts';
+import type { Onlooker } from './values/values.ts';
 
 /** How long a worker has to come to a place where it should stop. */
 const STOP_WAIT_MS = 4_000;
@@ -24,14 +25,16 @@ export interface Deeds {
   readonly intervals: readonly Interval[];
 }
 
+/** What can be broken: servers by their number, and what tells how the work goes on meanwhile. */
+export interface Victims {
+  readonly crew: Crew;
+  readonly servers: readonly EngineServer[];
+  readonly onlooker: Onlooker;
+}
+
 type Undo = () => unknown;
 
-export async function torture(
-  plan: Plan,
-  crew: Crew,
-  engine: Engine,
-  isOver: () => boolean,
-): Promise<Deeds> {
+export async function torture(plan: Plan, victims: Victims, isOver: () => boolean): Promise<Deeds> {
   const counts: Record<string, number> = {};
   const intervals: Interval[] = [];
   let startMs = performance.now();
@@ -42,7 +45,7 @@ export async function torture(
       // What took longer than it should on a busy machine does not make the run longer.
       if (isOver() || performance.now() - startMs > plan.durationMs) return;
       const fromUs = nowUs();
-      const undo = await act(action, crew, engine);
+      const undo = await act(action, victims);
       if (undo === null) continue;
       counts[action.is] = (counts[action.is] ?? 0) + 1;
       await setTimeout(forMs);
@@ -60,10 +63,10 @@ export async function torture(
 }
 
 /** Begins, and says how to end it; `null` when there was nothing to do. */
-async function act(action: Action, crew: Crew, engine: Engine): Promise<Undo | null> {
+async function act(action: Action, { crew, servers, onlooker }: Victims): Promise<Undo | null> {
   switch (action.is) {
     case 'stop a worker before it writes':
-      return stopBeforeWrite(action, crew.workers[action.worker] as Worker, engine);
+      return stopBeforeWrite(action, crew.workers[action.worker] as Worker, onlooker);
     case 'stop a worker':
     case 'kill a worker':
     case 'set the clock of a worker':
@@ -73,7 +76,7 @@ async function act(action: Action, crew: Crew, engine: Engine): Promise<Undo | n
     case 'lose replies':
       return loseReplies(proxiesOf(crew, action.worker, action.server));
     default:
-      return actOnServer(action, engine.servers[action.server] as EngineServer);
+      return actOnServer(action, servers[action.server] as EngineServer);
   }
 }
 
@@ -81,7 +84,7 @@ async function act(action: Action, crew: Crew, engine: Engine): Promise<Undo | n
 async function stopBeforeWrite(
   { isFenced }: { readonly isFenced: boolean },
   worker: Worker,
-  { values }: Engine,
+  onlooker: Onlooker,
 ): Promise<Undo | null> {
   worker.tell({ is: 'stop before a write', isFenced });
   await within(STOP_WAIT_MS, async () => worker.stoppedBefore !== null);
@@ -94,7 +97,7 @@ async function stopBeforeWrite(
     return null;
   }
   const look = (): Promise<string | null> =>
-    stopped.isFenced ? values.peek(stopped.key) : values.getPlain(stopped.key);
+    stopped.isFenced ? onlooker.peek(stopped.key) : onlooker.getPlain(stopped.key);
   const before = await look().catch(() => undefined);
   return async () => {
     await within(OVERWRITE_WAIT_MS, async () => before === undefined || (await look()) !== before);
@@ -143,9 +146,10 @@ async function actOnServer(
       return () => server.startAgain();
     case 'restart a server without its data':
       if (!server.forget) return null;
-      await server.kill();
-      server.forget();
+      await server.forget();
       return () => server.startAgain();
+    case 'cut a server off from the others':
+      return server.cutOff?.(action.way) ?? null;
     default:
       if (!server.setClock) return null;
       server.setClock(action.seconds);

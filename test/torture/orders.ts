@@ -1,7 +1,7 @@
 /** What a worker is told, and what it answers. */
 import type { Place, Via } from './engines/engine.ts';
 
-export const WORKLOADS = ['register', 'queue'] as const;
+export const WORKLOADS = ['register', 'ledger', 'queue'] as const;
 export type WorkloadName = (typeof WORKLOADS)[number];
 
 /** Whose locks are used: ours, or those of a peer, which must be caught. */
@@ -14,6 +14,8 @@ export interface Order {
   readonly workload: WorkloadName;
   readonly engine: string;
   readonly place: Place;
+  /** Where what the locks protect is. */
+  readonly valuesPlace: Place;
   readonly via: Via;
   /** Where its history goes. */
   readonly file: string;
@@ -30,8 +32,13 @@ export type ToWorker =
   | { readonly is: 'stop before a write'; readonly isFenced: boolean }
   | { readonly is: 'never mind' }
   /** No more faults: end the work, then do it once more on each of these keys. */
-  | { readonly is: 'finish'; readonly keys: readonly string[] }
+  | Finish
   | { readonly is: 'close' };
+
+export interface Finish {
+  readonly is: 'finish';
+  readonly keys: readonly string[];
+}
 
 export type FromWorker =
   | { readonly is: 'ready' }

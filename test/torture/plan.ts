@@ -34,6 +34,8 @@ export type Action =
       readonly server: number | null;
       readonly way: Way;
     }
+  /** Clients still reach it. `requests` is what it sends to the others, `replies` what they send to it. */
+  | { readonly is: 'cut a server off from the others'; readonly server: number; readonly way: Way }
   | { readonly is: 'lose replies'; readonly worker: number; readonly server: number };
 
 export interface Step {
@@ -51,11 +53,12 @@ export interface Plan {
 /** What there is to break. */
 export interface Targets {
   readonly workers: number;
-  /** The servers of the engine, and last, if there is one, that of the values. */
+  /** The servers of the engine, and last those of the values. */
   readonly servers: number;
-  /** How many of them may lose their data, and have a clock that can be set: the first ones. */
+  /** How many of them may lose their data, have a clock that can be set, have links that can be cut: the first ones. */
   readonly forgetful: number;
   readonly clocks: number;
+  readonly linked: number;
   readonly hasFaketime: boolean;
 }
 
@@ -186,6 +189,17 @@ function serverDraws(options: PlanOptions): Draw[] {
   }
   if (faults.includes('partition')) {
     const way = (random: SeededRandom): Way => random.pick(['requests', 'replies', 'both', 'both']);
+    if (targets.linked > 0) {
+      draws.push((random) => ({
+        action: {
+          is: 'cut a server off from the others',
+          server: random.whole(0, targets.linked - 1),
+          way: way(random),
+        },
+        // Long enough for the others to notice, more often than not.
+        forMs: random.between(0.5, 4) * ttlMs,
+      }));
+    }
     draws.push((random) => ({
       action: {
         is: 'cut',
@@ -237,6 +251,7 @@ export function mayCostExclusion(plan: Plan, weakness: Weakness): boolean {
       case 'stop a server':
       case 'kill a server':
       case 'restart a server':
+      case 'cut a server off from the others':
         return weakness === 'a server that is down';
       default:
         return false;

@@ -1,8 +1,10 @@
 /** What a run has shown, for people and for programs. */
 import type { Arguments } from './arguments.ts';
 import { ENGINES } from './engines/index.ts';
+import type { WorkloadName } from './orders.ts';
 import type { Fault } from './plan.ts';
 import { type RunResult, TASKS, TTL_MS, WORKERS } from './run.ts';
+import { LEDGER_IS } from './values/ledger.ts';
 
 export interface Control {
   readonly name: string;
@@ -13,7 +15,7 @@ export interface Control {
 
 export interface Report {
   readonly store: string;
-  readonly workload: string;
+  readonly workload: WorkloadName;
   readonly seed: number;
   readonly seconds: number;
   readonly faults: readonly Fault[];
@@ -21,10 +23,13 @@ export interface Report {
   readonly processes: number;
   readonly tasks: number;
   readonly ttlMs: number;
+  readonly cutsServers: boolean;
   readonly injected: Readonly<Record<string, number>>;
   readonly leases: number;
   readonly refusedLeases: Readonly<Record<string, number>>;
   readonly fenced: Counts;
+  /** Messages that were published for certain, and those of which nobody knows. */
+  readonly ledger: { readonly posted: number; readonly unknown: number };
   readonly orderJudged: number;
   readonly overlaps: number;
   readonly mayOverlap: boolean;
@@ -46,8 +51,8 @@ interface Counts {
 
 export function reportOf(options: Arguments, ours: RunResult, peer: RunResult | null): Report {
   const { store, workload, seed, seconds, faults } = options;
-  const { fenced, leases, queue } = ours;
-  const controls = workload === 'queue' ? queueControls(peer) : registerControls(ours, peer);
+  const { fenced, leases, queue, fencedLedger } = ours;
+  const controls = CONTROLS[workload](ours, peer);
   return {
     store,
     workload,
@@ -58,8 +63,9 @@ export function reportOf(options: Arguments, ours: RunResult, peer: RunResult | 
     processes: WORKERS,
     tasks: WORKERS * TASKS,
     ttlMs: TTL_MS,
+    cutsServers: ours.cutsServers,
     injected: ours.injected,
-    leases: leases.granted,
+    leases: workload === 'ledger' ? queue.granted : leases.granted,
     refusedLeases: leases.refused,
     fenced: {
       reads: fenced.reads,
@@ -67,6 +73,7 @@ export function reportOf(options: Arguments, ours: RunResult, peer: RunResult | 
       unknown: fenced.unknown,
       refused: fenced.refused,
     },
+    ledger: { posted: fencedLedger.posted, unknown: fencedLedger.unknown },
     orderJudged: queue.judged,
     overlaps: leases.overlaps.length,
     mayOverlap: ours.mayOverlap,
@@ -82,28 +89,38 @@ export function reportOf(options: Arguments, ours: RunResult, peer: RunResult | 
   };
 }
 
-function registerControls(ours: RunResult, peer: RunResult | null): Control[] {
-  const of = (name: string, { plain }: RunResult): Control => ({
-    name,
-    operations: plain.updates,
-    wrong: plain.lost.length,
-  });
-  return [
-    of('the same locks and faults, without the fence', ours),
-    ...(peer ? [of('redis-semaphore in their place', peer)] : []),
-  ];
-}
+const OURS_UNFENCED = 'the same locks and faults, without the fence';
+const PEER = 'redis-semaphore in their place';
 
-function queueControls(peer: RunResult | null): Control[] {
-  if (peer === null) return [];
-  const { judged, inversions } = peer.queue;
-  return [{ name: 'redis-semaphore in their place', operations: judged, wrong: inversions.length }];
-}
+/** What must go wrong, in ours where nothing fences it, and in the peer. */
+const CONTROLS: Record<WorkloadName, (ours: RunResult, peer: RunResult | null) => Control[]> = {
+  register(ours, peer) {
+    const of = (name: string, { plain }: RunResult): Control => ({
+      name,
+      operations: plain.updates,
+      wrong: plain.lost.length,
+    });
+    return [of(OURS_UNFENCED, ours), ...(peer ? [of(PEER, peer)] : [])];
+  },
+  ledger(ours, peer) {
+    const of = (name: string, { plainLedger }: RunResult): Control => ({
+      name,
+      operations: plainLedger.posted,
+      wrong: plainLedger.missing.length,
+    });
+    return [of(OURS_UNFENCED, ours), ...(peer ? [of(PEER, peer)] : [])];
+  },
+  queue(_, peer) {
+    if (peer === null) return [];
+    const { judged, inversions } = peer.queue;
+    return [{ name: PEER, operations: judged, wrong: inversions.length }];
+  },
+};
 
 const MAX_SHOWN = 20;
 
 export function describe(report: Report): string {
-  const { fenced, violations, controls } = report;
+  const { violations, controls } = report;
   const list = (counts: Readonly<Record<string, number>>): string =>
     Object.entries(counts)
       .map(([what, count]) => `${count} x ${what}`)
@@ -115,11 +132,11 @@ export function describe(report: Report): string {
     ...(report.idleFaults.length > 0
       ? [`            nothing to do for ${report.idleFaults.join(', ')} here`]
       : []),
+    ...(ENGINES[report.store]?.hasLinks && !report.cutsServers
+      ? ['            links between servers are not cut here']
+      : []),
     `leases      ${report.leases} granted; refused: ${list(report.refusedLeases)}`,
-    report.workload === 'queue'
-      ? `order       ${report.orderJudged} pairs of waiters judged`
-      : `fenced      ${fenced.updates} updates, ${fenced.reads} reads, ${fenced.unknown} of unknown outcome, ` +
-        `${fenced.refused} refused by the fence; values are ${ENGINES[report.store]?.valuesAre}`,
+    workOf(report),
     `overlaps    ${report.overlaps} (${report.mayOverlap ? 'the faults allow them' : 'none allowed'})`,
     `low tokens  ${report.lowTokens} (${report.mayFork ? 'the faults allow them' : 'none allowed'})`,
     `healed in   ${report.healedInMs} ms`,
@@ -134,4 +151,18 @@ export function describe(report: Report): string {
     );
   if (violations.length === 0) lines.push('nothing is wrong');
   return lines.join('\n');
+}
+
+function workOf({ workload, store, fenced, ledger, orderJudged }: Report): string {
+  switch (workload) {
+    case 'queue':
+      return `order       ${orderJudged} pairs of waiters judged`;
+    case 'ledger':
+      return `messages    ${ledger.posted} published, ${ledger.unknown} of unknown outcome; the ledger is ${LEDGER_IS}`;
+    default:
+      return (
+        `fenced      ${fenced.updates} updates, ${fenced.reads} reads, ${fenced.unknown} of unknown outcome, ` +
+        `${fenced.refused} refused by the fence; values are ${ENGINES[store]?.values.are}`
+      );
+  }
 }

@@ -41,16 +41,25 @@ export function locksFor(order: Order, recorder: Recorder): Locks {
   return order.subject === 'leasehold' ? ourLocks(order, recorder) : peerLocks(order, recorder);
 }
 
-function ourLocks(order: Order, recorder: Recorder): Locks {
+/** A manager of this package, and what ends the client that its store was made with. */
+export function openManager(
+  order: Order,
+  recorder: Recorder,
+): { readonly locks: LockManager; readonly close: () => void } {
   const { engine, place, via, ttlMs, retainMs } = order;
   const { store, close } = (ENGINES[engine] as (typeof ENGINES)[string]).makeStore(place, via);
-  const isWatched = order.workload === 'queue';
+  const isWatched = order.workload !== 'register';
   const locks = new LockManager({
     store: isWatched ? new WatchedStore(store, recorder) : store,
     ttlMs,
     retainMs,
     waitMs: WAIT_MS,
   });
+  return { locks, close };
+}
+
+function ourLocks(order: Order, recorder: Recorder): Locks {
+  const { locks, close } = openManager(order, recorder);
   return {
     async take(key) {
       const lease = await locks.acquire(key);

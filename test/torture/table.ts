@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import type { Report } from './report.ts';
 
 const HEAD = [
-  '| store, workload, seed | faults for | injected | leases | fenced updates (of unknown outcome, refused) | order judged | overlaps | violations | without the fence | redis-semaphore |',
+  '| store, workload, seed | faults for | injected | leases | fenced updates, or messages (of unknown outcome, refused) | order judged | overlaps | violations | without the fence | redis-semaphore |',
   '|---|---|---|---|---|---|---|---|---|---|',
 ];
 
@@ -24,6 +24,11 @@ function rowOf(report: Report): string {
   const { fenced, controls, workload } = report;
   const injected = Object.values(report.injected).reduce((sum, count) => sum + count, 0);
   const isQueue = workload === 'queue';
+  const work = {
+    queue: '',
+    ledger: `${report.ledger.posted} messages (${report.ledger.unknown})`,
+    register: `${fenced.updates} (${fenced.unknown}, ${fenced.refused})`,
+  };
   const control = (name: RegExp): string => {
     const found = controls.find((one) => name.test(one.name));
     return found ? `${found.wrong} of ${found.operations} wrong` : '';
@@ -33,7 +38,7 @@ function rowOf(report: Report): string {
     `${report.seconds} s`,
     injected,
     report.leases,
-    isQueue ? '' : `${fenced.updates} (${fenced.unknown}, ${fenced.refused})`,
+    work[workload],
     isQueue ? `${report.orderJudged} pairs` : '',
     `${report.overlaps}${report.mayOverlap ? '' : ', none allowed'}`,
     report.violations.length,

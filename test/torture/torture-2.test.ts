@@ -5,6 +5,6 @@ import { expectTorture } from './torture.ts';
 
 lane('torture of Redis with replicas', TOOLS.redis, () => {
   test.each(['sentinel', 'cluster'])('%s', { timeout: 120_000 }, async (store) => {
-    await expectTorture(['--store', store, '--seconds', '10', '--no-control'], 1);
+    await expectTorture(['--store', store, '--seconds', '8', '--no-control'], 1);
   });
 });

@@ -25,7 +25,9 @@ export interface Interval {
 }
 
 export interface QueueFindings {
-  /** Claims that waited and were served. */
+  /** Claims that were granted. */
+  readonly granted: number;
+  /** … and had waited for it. */
   readonly served: number;
   /** Pairs of claims whose order was judged, and those that were not, since a fault concerned the first. */
   readonly judged: number;
@@ -59,7 +61,7 @@ export function judgeQueue(entries: readonly Entry[], faults: readonly Interval[
     }
   }
   const waited = served.filter((one) => one.waitsUs !== Infinity).length;
-  return { served: waited, judged, excused, inversions };
+  return { granted: served.length, served: waited, judged, excused, inversions };
 }
 
 function concerns({ fromUs, toUs, worker }: Interval, claim: Claim): boolean {

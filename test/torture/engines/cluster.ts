@@ -1,36 +1,35 @@
 /** A Redis Cluster of three masters and three replicas, reached by a client of ioredis that is handed in. */
 import { Cluster } from 'ioredis';
 import { redis } from 'leasehold/redis';
-import { RedisCluster } from '../../servers/redis.ts';
+import { BUS_OFFSET, RedisCluster } from '../../servers/redis.ts';
 import { redisValues } from '../values/redis.ts';
 import type { EngineKind, Place, Via } from './engine.ts';
 import { natMap } from './nat-map.ts';
+import { Links } from './own-network.ts';
 import { breakable, keysLeft } from './redis-server.ts';
-import { startValues } from './start.ts';
 
 export const clusterEngine: EngineKind = {
   weakness: 'a server that is down',
   keepsOrder: true,
-  valuesAre: 'on a Redis server of their own that keeps its data',
+  hasLinks: true,
+  values: redisValues,
 
-  async start() {
-    const cluster = await RedisCluster.start();
-    const values = await startValues();
+  async start({ hasOwnNetwork }) {
+    const links = hasOwnNetwork ? new Links() : null;
+    const cluster = await RedisCluster.start(3, 1, 1_000, links?.sourceOf);
     const servers = [...cluster.masters, ...cluster.replicas];
     return {
-      place: { ports: servers.map(({ port }) => port), valuesPort: values.server.port },
-      servers: [
-        ...servers.map((server, index) =>
-          breakable(server, `node ${index}`, { forget: true, clock: false }),
-        ),
-        values.breakable,
-      ],
-      values: values.onlooker,
+      place: { ports: servers.map(({ port }) => port) },
+      servers: servers.map((server, index) => {
+        const ports = [server.port, server.port + BUS_OFFSET];
+        return breakable(server, {
+          name: `node ${index}`,
+          forgets: true,
+          ...(links && { cutOff: (way) => links.cutOff(index, ports, way) }),
+        });
+      }),
       leftovers: () => keysLeft(servers),
-      async close() {
-        await cluster.close();
-        await values.close();
-      },
+      close: () => cluster.close(),
     };
   },
 
@@ -41,8 +40,6 @@ export const clusterEngine: EngineKind = {
   },
 
   makeClient,
-
-  makeValues: (place, via) => redisValues(via[place['valuesPort'] as number] as number),
 };
 
 function makeClient(place: Place, via: Via): Cluster {
@@ -52,9 +49,10 @@ function makeClient(place: Place, via: Via): Cluster {
   }));
   const client = new Cluster(nodes, {
     natMap: natMap(via),
-    slotsRefreshInterval: 500,
     redisOptions: { socketTimeout: 500 },
   });
   client.on('error', () => {});
+  // Not by `slotsRefreshInterval`: closed in the middle of such a refresh, ioredis goes on with them for ever.
+  setInterval(() => client.refreshSlotsCache(), 500).unref();
   return client;
 }

@@ -4,7 +4,8 @@
  */
 import type { Cluster, Redis } from 'ioredis';
 import type { LeaseStore } from 'leasehold';
-import type { Values } from '../values/values.ts';
+import type { Way } from '../plan.ts';
+import type { ValuesKind } from '../values/values.ts';
 
 /** From a server's port to the port of the proxy through which this worker reaches it. */
 export type Via = Readonly<Record<number, number>>;
@@ -19,24 +20,35 @@ export interface EngineServer {
   /** Ends it in order. */
   stop(): Promise<void>;
   startAgain(): Promise<void>;
-  /** Removes its data, while it is down. Missing: what it has must not be lost. */
-  readonly forget?: () => void;
+  /** Ends it and removes its data. Missing: what it has must not be lost. */
+  readonly forget?: () => Promise<void>;
   /** Sets its clock, relative to the right time. Missing: its clock cannot be set. */
   readonly setClock?: (seconds: number) => void;
+  /**
+   * Cuts it off from the other servers, not from clients, and says how to end that. The way is the server's: its requests are
+   * what it sends, whoever began. Missing: there are no links, or nothing to cut them with.
+   */
+  readonly cutOff?: (way: Way) => () => void;
 }
 
-/** What a worker needs to reach the engine; it travels as JSON. */
+/** What a worker needs to reach something; it travels as JSON. */
 export type Place = Readonly<Record<string, unknown>>;
 
 export interface Engine {
   readonly place: Place;
-  /** Those that may lose their data and those whose clock can be set come first. */
+  /** Those that may lose their data, whose clock can be set, and that can be cut off, come first. */
   readonly servers: readonly EngineServer[];
-  /** The values that the lock protects, as an onlooker reaches them. */
-  readonly values: Values;
   /** What is left of locks when all is given back. */
   leftovers(): Promise<string[]>;
   close(): Promise<void>;
+}
+
+/** What there is to break an engine with, besides signals and proxies. */
+export interface Tools {
+  /** The path of libfaketime: clocks can be set. */
+  readonly faketime: string | null;
+  /** This run has a network of its own: whatever is sent over it can be dropped. */
+  readonly hasOwnNetwork: boolean;
 }
 
 /**
@@ -47,15 +59,15 @@ export type Weakness = 'none' | 'a forgetful server' | 'a server that is down';
 
 export interface EngineKind {
   readonly weakness: Weakness;
-  /** Where the values are, for people. */
-  readonly valuesAre: string;
-  /** Starts the servers. With the path of libfaketime their clocks can be set. */
-  start(faketime: string | null): Promise<Engine>;
+  /** Where the values are that its locks protect. */
+  readonly values: ValuesKind;
+  /** Whether its servers talk to each other. */
+  readonly hasLinks: boolean;
+  start(tools: Tools): Promise<Engine>;
   /** In a worker: a store, and what ends the client that it was made with. */
   makeStore(place: Place, via: Via): { readonly store: LeaseStore; readonly close: () => void };
   /** A client for a peer's locks. Missing: peers cannot use this engine. */
   readonly makeClient?: (place: Place, via: Via) => Redis | Cluster;
-  makeValues(place: Place, via: Via): Values;
   /** Whether waiters of several processes are served in the order in which they came. */
   readonly keepsOrder: boolean;
 }

@@ -5,6 +5,7 @@ import type { EngineKind } from './engine.ts';
 import { redisEngine } from './redis.ts';
 import { redlockEngine } from './redlock.ts';
 import { replicatedEngine, sentinelEngine } from './sentinel.ts';
+import { zookeeperEngine } from './zookeeper.ts';
 
 export const ENGINES: Readonly<Record<string, EngineKind>> = {
   redis: redisEngine,
@@ -12,5 +13,6 @@ export const ENGINES: Readonly<Record<string, EngineKind>> = {
   'sentinel-replicated': replicatedEngine,
   cluster: clusterEngine,
   redlock: redlockEngine,
+  zookeeper: zookeeperEngine,
   embedded: embeddedEngine,
 };

@@ -1,15 +1,19 @@
-/** One Redis server as a torture run breaks it, and what is left of locks on it. */
+/** Redis servers as a torture run breaks them, and what is left of locks on them. */
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import type { RedisServer } from '../../servers/redis.ts';
-import { clockFileOf, setClock } from '../clock.ts';
+import { RedisServer } from '../../servers/redis.ts';
+import { clockEnvironment, clockFileOf, setClock } from '../clock.ts';
 import type { EngineServer } from './engine.ts';
 
-export function breakable(
-  server: RedisServer,
-  name: string,
-  may: { readonly forget: boolean; readonly clock: boolean },
-): EngineServer {
+export interface Breakable {
+  readonly name: string;
+  readonly forgets?: boolean;
+  readonly hasClock?: boolean;
+  readonly cutOff?: EngineServer['cutOff'];
+}
+
+export function breakable(server: RedisServer, how: Breakable): EngineServer {
+  const { name, forgets, hasClock, cutOff } = how;
   return {
     name,
     port: server.port,
@@ -18,17 +22,28 @@ export function breakable(
     kill: () => server.kill(),
     stop: () => server.stop(),
     startAgain: () => server.startAgain(),
-    ...(may.forget && { forget: () => forget(server.folder) }),
-    ...(may.clock && {
+    ...(forgets && { forget: () => forget(server) }),
+    ...(hasClock && {
       setClock: (seconds: number) => setClock(clockFileOf(server.folder), seconds),
     }),
+    ...(cutOff && { cutOff }),
   };
 }
 
+/** A server whose clock can be set, when there is something to set it with. */
+export function startWithClock(faketime: string | null): Promise<RedisServer> {
+  if (faketime === null) return RedisServer.start();
+  return RedisServer.start([], 0, (folder) => {
+    setClock(clockFileOf(folder), 0);
+    return clockEnvironment(faketime, clockFileOf(folder));
+  });
+}
+
 /** A member of a cluster stays one, without its keys. */
-function forget(folder: string): void {
-  for (const name of readdirSync(folder)) {
-    if (!name.endsWith('.conf')) rmSync(join(folder, name), { recursive: true });
+async function forget(server: RedisServer): Promise<void> {
+  await server.kill();
+  for (const name of readdirSync(server.folder)) {
+    if (!name.endsWith('.conf')) rmSync(join(server.folder, name), { recursive: true });
   }
 }
 

@@ -3,29 +3,21 @@ import { Redis } from 'ioredis';
 import { redis } from 'leasehold/redis';
 import { redisValues } from '../values/redis.ts';
 import type { EngineKind } from './engine.ts';
-import { breakable, keysLeft } from './redis-server.ts';
-import { startValues, startWithClock } from './start.ts';
+import { breakable, keysLeft, startWithClock } from './redis-server.ts';
 
 export const redisEngine: EngineKind = {
   weakness: 'a forgetful server',
   keepsOrder: true,
-  valuesAre: 'on a Redis server of their own that keeps its data',
+  hasLinks: false,
+  values: redisValues,
 
-  async start(faketime) {
+  async start({ faketime }) {
     const server = await startWithClock(faketime);
-    const values = await startValues();
     return {
-      place: { port: server.port, valuesPort: values.server.port },
-      servers: [
-        breakable(server, 'redis', { forget: true, clock: faketime !== null }),
-        values.breakable,
-      ],
-      values: values.onlooker,
+      place: { port: server.port },
+      servers: [breakable(server, { name: 'redis', forgets: true, hasClock: faketime !== null })],
       leftovers: () => keysLeft([server]),
-      async close() {
-        await server.close();
-        await values.close();
-      },
+      close: () => server.close(),
     };
   },
 
@@ -42,6 +34,4 @@ export const redisEngine: EngineKind = {
     client.on('error', () => {});
     return client;
   },
-
-  makeValues: (place, via) => redisValues(via[place['valuesPort'] as number] as number),
 };

@@ -2,8 +2,7 @@
 import { redlock } from 'leasehold/redlock';
 import { redisValues } from '../values/redis.ts';
 import type { EngineKind } from './engine.ts';
-import { breakable, keysLeft } from './redis-server.ts';
-import { startValues, startWithClock } from './start.ts';
+import { breakable, keysLeft, startWithClock } from './redis-server.ts';
 
 const MASTERS = 5;
 /** A node that has lost its data abstains for so long. */
@@ -12,26 +11,21 @@ const MAX_TTL_MS = 2_000;
 export const redlockEngine: EngineKind = {
   weakness: 'none',
   keepsOrder: false,
-  valuesAre: 'on a Redis server of their own that keeps its data',
+  hasLinks: false,
+  values: redisValues,
 
-  async start(faketime) {
+  async start({ faketime }) {
     const servers = await Promise.all(
       Array.from({ length: MASTERS }, () => startWithClock(faketime)),
     );
-    const values = await startValues();
     return {
-      place: { ports: servers.map(({ port }) => port), valuesPort: values.server.port },
-      servers: [
-        ...servers.map((server, index) =>
-          breakable(server, `master ${index}`, { forget: true, clock: faketime !== null }),
-        ),
-        values.breakable,
-      ],
-      values: values.onlooker,
+      place: { ports: servers.map(({ port }) => port) },
+      servers: servers.map((server, index) =>
+        breakable(server, { name: `master ${index}`, forgets: true, hasClock: faketime !== null }),
+      ),
       leftovers: () => keysLeft(servers),
       async close() {
         await Promise.all(servers.map((server) => server.close()));
-        await values.close();
       },
     };
   },
@@ -41,6 +35,4 @@ export const redlockEngine: EngineKind = {
     const store = redlock(urls, { requestTimeoutMs: 400, maxTtlMs: MAX_TTL_MS });
     return { store, close: () => {} };
   },
-
-  makeValues: (place, via) => redisValues(via[place['valuesPort'] as number] as number),
 };

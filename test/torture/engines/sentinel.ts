@@ -8,8 +8,8 @@ import { SentinelGroup } from '../../servers/redis.ts';
 import { redisValues } from '../values/redis.ts';
 import type { EngineKind, Place, Via } from './engine.ts';
 import { natMap } from './nat-map.ts';
+import { Links } from './own-network.ts';
 import { breakable, keysLeft } from './redis-server.ts';
-import { startValues } from './start.ts';
 
 export const sentinelEngine: EngineKind = engineWith(0);
 export const replicatedEngine: EngineKind = engineWith(1);
@@ -18,26 +18,24 @@ function engineWith(minReplicas: number): EngineKind {
   return {
     weakness: 'a server that is down',
     keepsOrder: true,
-    valuesAre: 'on a Redis server of their own that keeps its data',
+    hasLinks: true,
+    values: redisValues,
 
-    async start() {
-      const group = await SentinelGroup.start();
-      const values = await startValues();
+    async start({ hasOwnNetwork }) {
+      const links = hasOwnNetwork ? new Links() : null;
+      const group = await SentinelGroup.start(2, 3, links?.sourceOf);
       const { sentinels, name } = group;
       return {
-        place: { sentinels, name, valuesPort: values.server.port },
-        servers: [
-          ...group.servers.map((server, index) =>
-            breakable(server, `server ${index}`, { forget: true, clock: false }),
-          ),
-          values.breakable,
-        ],
-        values: values.onlooker,
+        place: { sentinels, name },
+        servers: group.servers.map((server, index) =>
+          breakable(server, {
+            name: `server ${index}`,
+            forgets: true,
+            ...(links && { cutOff: (way) => links.cutOff(index, [server.port], way) }),
+          }),
+        ),
         leftovers: async () => keysLeft([await group.master()]),
-        async close() {
-          await group.close();
-          await values.close();
-        },
+        close: () => group.close(),
       };
     },
 
@@ -48,8 +46,6 @@ function engineWith(minReplicas: number): EngineKind {
     },
 
     makeClient,
-
-    makeValues: (place, via) => redisValues(via[place['valuesPort'] as number] as number),
   };
 }
 

@@ -2,14 +2,35 @@
 import type { Lease } from 'leasehold';
 import { StaleTokenError } from 'leasehold/redis';
 import { open } from 'lmdb';
-import { FENCED, PLAIN, type Values } from './values.ts';
+import { removeFolder, temporaryFolder } from '../../servers/processes.ts';
+import { FENCED, PLAIN, type Values, type ValuesKind } from './values.ts';
 
 interface Fenced {
   readonly token: string;
   readonly value: string | null;
 }
 
-export function lmdbValues(path: string): Values {
+export const lmdbValues: ValuesKind = {
+  are: 'in an LMDB environment of the same machine',
+
+  async start() {
+    const path = temporaryFolder();
+    const onlooker = valuesIn(path);
+    return {
+      place: { path },
+      servers: [],
+      onlooker,
+      async close() {
+        await onlooker.close();
+        removeFolder(path);
+      },
+    };
+  },
+
+  connect: (place) => valuesIn(place['path'] as string),
+};
+
+function valuesIn(path: string): Values {
   // Processes die here, not machines: nothing has to be on the disk.
   const database = open<Fenced | string, string>({ path, noSync: true, overlappingSync: false });
   const read = (key: string): Fenced | null => {

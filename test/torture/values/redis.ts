@@ -5,13 +5,35 @@
 import { Redis } from 'ioredis';
 import type { Lease } from 'leasehold';
 import { fenced } from 'leasehold/redis';
-import { FENCED, PLAIN, type Values } from './values.ts';
+import { RedisServer } from '../../servers/redis.ts';
+import { breakable } from '../engines/redis-server.ts';
+import { FENCED, PLAIN, type Values, type ValuesKind } from './values.ts';
 
 const REQUEST_TIMEOUT_MS = 500;
 
-export function redisValues(port: number): Values {
+export const redisValues: ValuesKind = {
+  are: 'on a Redis server of their own that keeps its data',
+
+  async start() {
+    const server = await RedisServer.start();
+    const onlooker = valuesOn(server.port);
+    return {
+      place: { port: server.port },
+      servers: [breakable(server, { name: 'values' })],
+      onlooker,
+      async close() {
+        await onlooker.close();
+        await server.close();
+      },
+    };
+  },
+
+  connect: (place, via) => valuesOn(via[place['port'] as number] as number),
+};
+
+/** A command that was not answered is not made again behind the back of whoever writes the history. */
+export function carefulClient(port: number): Redis {
   const client = new Redis(port, '127.0.0.1', {
-    // A command that was not answered must not be made again behind the back of whoever writes the history.
     autoResendUnfulfilledCommands: false,
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
@@ -19,6 +41,11 @@ export function redisValues(port: number): Values {
     socketTimeout: REQUEST_TIMEOUT_MS,
   });
   client.on('error', () => {});
+  return client;
+}
+
+function valuesOn(port: number): Values {
+  const client = carefulClient(port);
   const fence = fenced(client, { requestTimeoutMs: REQUEST_TIMEOUT_MS });
   return {
     async getFenced(key: string, lease: Lease) {

@@ -1,15 +1,36 @@
-/** The values that the lock protects: for each key a fenced one, and one without a fence. */
+/** What the lock protects: for each key a fenced value, and one without a fence. */
 import type { Lease } from 'leasehold';
+import type { EngineServer, Place, Via } from '../engines/engine.ts';
 
-export interface Values {
+/** As somebody sees them who has no lock. */
+export interface Onlooker {
+  /** Reads the fenced value, and leaves the fence as it is. */
+  peek(key: string): Promise<string | null>;
+  getPlain(key: string): Promise<string | null>;
+  close(): Promise<void>;
+}
+
+export interface Values extends Onlooker {
   /** Both reject with a `StaleTokenError` when the fence refuses. */
   getFenced(key: string, lease: Lease): Promise<string | null>;
   setFenced(key: string, value: string, lease: Lease): Promise<void>;
-  getPlain(key: string): Promise<string | null>;
   setPlain(key: string, value: string): Promise<void>;
-  /** Reads the fenced value without a lease, and leaves the fence as it is. */
-  peek(key: string): Promise<string | null>;
+}
+
+/** Where values are, on servers that may be stopped, killed and cut off, but keep their data. */
+export interface ValuesPlace {
+  readonly place: Place;
+  readonly servers: readonly EngineServer[];
+  readonly onlooker: Onlooker;
   close(): Promise<void>;
+}
+
+export interface ValuesKind {
+  /** For people. */
+  readonly are: string;
+  start(): Promise<ValuesPlace>;
+  /** In a worker. */
+  connect(place: Place, via: Via): Values;
 }
 
 export const FENCED = 'fenced:';

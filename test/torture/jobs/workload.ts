@@ -1,18 +1,10 @@
-/** What a workload has to work with. */
-import type { SeededRandom } from 'leasehold/testing';
-import type { Recorder } from '../history.ts';
+/** What a workload has that is a piece of work under a lock, done again and again by several tasks. */
 import type { Held } from '../subjects.ts';
 import type { Values } from '../values/values.ts';
+import type { Context } from './job.ts';
 
-export interface Place {
-  readonly random: SeededRandom;
-  readonly recorder: Recorder;
+export interface Place extends Pick<Context, 'random' | 'recorder' | 'newNumber' | 'mayStop'> {
   readonly values: Values;
-  readonly isFenced: () => boolean;
-  /** A name that no other operation has. */
-  readonly newNumber: () => string;
-  /** Stops this process if that was ordered for a place like this. */
-  readonly mayStop: (key: string, isFenced: boolean) => void;
   /**
    * Runs the work under the lock, whose hold the work looks at from time to time. Resolves with what the work says, and
    * with false when the lock was not got.
