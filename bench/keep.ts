@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { PEERS } from './contenders.ts';
 import { figure, type Report, type Table } from './measure.ts';
 import { drawPlot } from './plot.ts';
-import { BEYOND_ONE_MACHINE, INTRODUCTION, TITLES } from './prose.ts';
+import { BEYOND_ONE_MACHINE, INTRODUCTION, TITLES, WHAT_STANDS_IN_THE_WAY } from './prose.ts';
 import { withServer } from './server.ts';
 
 interface Kept extends Report {
@@ -73,7 +73,8 @@ async function documentOf(kept: readonly Kept[]): Promise<string> {
     `- Days: ${days.join(', ')}.`,
   ];
   const sections = kept.flatMap(sectionOf);
-  const parts = [INTRODUCTION, facts.join('\n'), targetsOf(kept), ...sections, BEYOND_ONE_MACHINE];
+  const ends = [WHAT_STANDS_IN_THE_WAY, BEYOND_ONE_MACHINE];
+  const parts = [INTRODUCTION, facts.join('\n'), targetsOf(kept), ...sections, ...ends];
   return `${parts.join('\n\n')}\n`;
 }
 

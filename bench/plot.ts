@@ -33,6 +33,7 @@ export function drawPlot(plot: Plot): string {
   );
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12">`,
+    `<title>${escaped(plot.title)}</title>`,
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="#fff"/>`,
     text(LEFT, 22, plot.title, 'font-size="15" font-weight="bold"'),
     ...x.ticks.map((tick) => verticalLine(x.place(tick), label(tick))),
@@ -102,6 +103,9 @@ function label(value: number): string {
 }
 
 function text(x: number, y: number, content: string, more = ''): string {
-  const safe = content.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
-  return `<text x="${x}" y="${y}" ${more}>${safe}</text>`;
+  return `<text x="${x}" y="${y}" ${more}>${escaped(content)}</text>`;
+}
+
+function escaped(content: string): string {
+  return content.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 }

@@ -35,6 +35,18 @@ hand but the explanations.
 - *Longest* is the longest of all rounds, not a median. *Gave up* counts calls that a library ended with an error
   although nothing was wrong; the caller tried again at once.`;
 
+export const WHAT_STANDS_IN_THE_WAY = `## What stands in the way of missed targets
+
+- **One hot key.** A section is a GET and a SET, one after the other, whoever holds the key. The limit does the same without a lock, so no
+  lock can come far above it. What is missing to it are the hand-overs, one for every 33 sections, and the first sections after each, which
+  find the caches of the process cold. The longest wait has every stall of the machine in it.
+- **A hand-over.** Its section says where the time goes. A bare PUBLISH from one process to the other, without any lock, is the floor: wherever it
+  takes more than two round trips of PING, so does every lock. Above the floor are the script, which makes over thirty calls inside the server, and the code of both processes,
+  which runs too seldom to stay in the caches.
+- **Redlock, a free key.** A claim makes six commands in its script, to mint an epoch and to know that the node has not lost its data, where the
+  bare algorithm makes one. The rest is the bookkeeping of a round over all nodes in the client.
+- **ZooKeeper, a free key.** Server and packets are those of the bare create and delete; what is above is the work of the client's process between them.`;
+
 export const BEYOND_ONE_MACHINE = `## Beyond one machine, on paper
 
 Nothing in this section was measured; it follows from the figures above.
