@@ -74,6 +74,16 @@ export interface ConnectSettings {
   readonly connectTimeoutMs: number;
 }
 
+/**
+ * Ends a channel in order. Resolves as well when its connection is lost meanwhile: amqplib then forgets the call.
+ */
+export function closeChannel(channel: AmqpChannel): Promise<void> {
+  return new Promise((resolve, reject) => {
+    channel.on('close', () => resolve());
+    channel.close().then(resolve, reject);
+  });
+}
+
 /** How long a broker may take to say good-bye. */
 const CLOSE_TIMEOUT_MS = 2_000;
 const HEARTBEAT_S = 10;
@@ -165,7 +175,7 @@ export class Link {
 
   async #closeInOrder(settled?: AmqpChannel): Promise<void> {
     // A channel that has ended already rejects.
-    await settled?.close().catch(() => undefined);
+    if (settled) await closeChannel(settled).catch(() => undefined);
     await this.#connection.close();
   }
 }

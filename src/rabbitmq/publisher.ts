@@ -4,7 +4,7 @@
 import type { Envelope } from '../consumer/contracts.ts';
 import type { Publication, Publisher } from '../consumer/publication.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
-import { type AmqpChannel, Link } from './client.ts';
+import { type AmqpChannel, closeChannel, Link } from './client.ts';
 import { publishOptions } from './envelope.ts';
 import type { ConnectionSettings } from './options.ts';
 import type { Partitions } from './partitions.ts';
@@ -114,7 +114,7 @@ async function succeeds(
   const channel = await link.channel();
   try {
     await ask(channel);
-    await channel.close();
+    await closeChannel(channel);
     return true;
   } catch (error) {
     // Refusals have a number; where the whole connection is refused, the connection has it. A lost one answers nothing.

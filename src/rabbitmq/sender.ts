@@ -4,7 +4,13 @@
  * It has a connection of its own, made when it is first needed: a broker that is short of memory stops reading from
  * connections that publish, and acknowledgements, which free memory, must not be stuck there.
  */
-import { type AmqpChannel, type AmqpMessage, type ConnectSettings, Link } from './client.ts';
+import {
+  type AmqpChannel,
+  type AmqpMessage,
+  type ConnectSettings,
+  closeChannel,
+  Link,
+} from './client.ts';
 import { PUBLISH_NUMBER } from './envelope.ts';
 import { NotPublishedError, QueueUnusableError, queueFault } from './errors.ts';
 
@@ -79,7 +85,7 @@ export class Sender {
     try {
       await channel.assertQueue(name, { durable: true, arguments: args });
       sending.declared.add(name);
-      await channel.close();
+      await closeChannel(channel);
     } catch (error) {
       const fault = queueFault(error);
       throw fault === null
@@ -144,7 +150,7 @@ export class Sender {
       // A refusal ends its channel: one of its own.
       const first = await link.channel();
       await this.#prepare(first);
-      await first.close();
+      await closeChannel(first);
       const channel = await link.channel();
       const pending = new Map<number, Pending>();
       const sending = { link, channel, pending, declared: new Set<string>(), isOpen: true };

@@ -20,6 +20,7 @@ import { lane, TOOLS } from '../servers/require.ts';
 
 const PUBLISH = Buffer.from([0, 60, 0, 40]);
 const ACKNOWLEDGE = Buffer.from([0, 60, 0, 80]);
+const CLOSE_CHANNEL = Buffer.from([0, 20, 0, 40]);
 /** For what must not happen: long enough for the broker to do it. */
 const A_WHILE_MS = 150;
 
@@ -156,6 +157,28 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
       await producer.publish({ id: 'b', content: '{}' });
       await reader.has(3);
       expect(reader.ids).toEqual(['a', 'b', 'b']);
+    });
+
+    test('a connection that is lost while a channel of it is being closed keeps nobody', async () => {
+      const producer = keep(publisher({ url: proxied(), queue }));
+      const lost = proxy.loseReply((bytes) => bytes.includes(CLOSE_CHANNEL));
+      const first = producer.publish({ content: '1' });
+      await lost;
+      await expect(first).rejects.toBeInstanceOf(NotPublishedError);
+      await producer.publish({ content: '2' });
+    });
+
+    test('nor does one that is lost when a queue of delays has just been made', async () => {
+      await publish('a');
+      const reader = await new Reader().open();
+      const [delivery] = await reader.has(1);
+      // The publisher's connection is there, and has one queue of delays already.
+      await reader.source.republish([envelopeOf(delivery)], 60_000);
+      const lost = proxy.loseReply((bytes) => bytes.includes(CLOSE_CHANNEL));
+      const second = reader.source.republish([envelopeOf(delivery)], 600_000);
+      await lost;
+      // Over a new connection.
+      await second;
     });
 
     test('a broker that hangs confirms nothing, and it is said in time', async () => {
