@@ -45,6 +45,7 @@ interface Sending {
   readonly pending: Map<number, Pending>;
   /** Queues that were made over this connection. */
   readonly declared: Set<string>;
+  /** Whether anything more is sent over it. What was sent may still be confirmed. */
   isOpen: boolean;
 }
 
@@ -131,17 +132,24 @@ export class Sender {
   }
 
   async #connected(queue: string): Promise<Sending> {
-    this.#sending ??= this.#connect();
-    try {
-      const sending = await this.#sending;
-      if (sending.isOpen) return sending;
-    } catch (error) {
-      this.#sending = null;
-      if (error instanceof QueueUnusableError) throw error;
-      throw new NotPublishedError(queue, 'unknown', error);
+    for (;;) {
+      this.#sending ??= this.#connect();
+      const current = this.#sending;
+      try {
+        const sending = await current;
+        if (sending.isOpen) return sending;
+      } catch (error) {
+        this.#leave(current);
+        if (error instanceof QueueUnusableError) throw error;
+        throw new NotPublishedError(queue, 'unknown', error);
+      }
+      this.#leave(current);
     }
-    this.#sending = null;
-    return this.#connected(queue);
+  }
+
+  /** Of many that find it unusable, the first one makes another, which the others share. */
+  #leave(sending: Promise<Sending>): void {
+    if (this.#sending === sending) this.#sending = null;
   }
 
   async #connect(): Promise<Sending> {
@@ -170,7 +178,8 @@ export class Sender {
     }
   }
 
-  #send({ channel, pending }: Sending, parcel: Parcel): Promise<void> {
+  #send(sending: Sending, parcel: Parcel): Promise<void> {
+    const { channel, pending } = sending;
     const { queue, exchange, routingKey, content, options } = parcel;
     this.#numbers += 1;
     const number = this.#numbers;
@@ -178,12 +187,15 @@ export class Sender {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         const cause = new Error(`not confirmed in ${this.#settings.confirmTimeoutMs} ms`);
+        // A broker that lost a message between its channel and a queue which was coming up confirms none that follow.
+        sending.isOpen = false;
         settle(new NotPublishedError(queue, 'unknown', cause));
       }, this.#settings.confirmTimeoutMs);
       const entry: Pending = { isReturned: false, settle };
       function settle(error: NotPublishedError | null): void {
         clearTimeout(timer);
         pending.delete(number);
+        if (!sending.isOpen && pending.size === 0) void sending.link.close();
         if (error === null) resolve();
         else reject(error);
       }

@@ -181,8 +181,30 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
       await second;
     });
 
-    test('a broker that hangs confirms nothing, and it is said in time', async () => {
+    test('after a confirm that did not come, the next message takes another connection', async () => {
       const producer = keep(publisher({ url: proxied(), queue, confirmTimeoutMs: 300 }));
+      await producer.publish({ content: '1' });
+      proxy.blackholeSome(() => true);
+      await expect(producer.publish({ content: '2' })).rejects.toMatchObject({ fault: 'unknown' });
+      await producer.publish({ content: '3' });
+      proxy.forward();
+      await until('the silent connection is closed', () => proxy.open === 1);
+    });
+
+    test('those that publish when a connection was lost share the next one', async () => {
+      const producer = keep(publisher({ url: proxied(), queue }));
+      await producer.publish({ content: '1' });
+      const cut = Array.from({ length: 5 }, () => producer.publish({ content: '2' }));
+      proxy.cut();
+      await Promise.allSettled(cut);
+      const before = proxy.connections;
+      await Promise.all(Array.from({ length: 5 }, () => producer.publish({ content: '3' })));
+      expect(proxy.connections - before).toBe(1);
+    });
+
+    test('a broker that hangs confirms nothing, and it is said in time', async () => {
+      const timeouts = { confirmTimeoutMs: 300, connectTimeoutMs: 300 };
+      const producer = keep(publisher({ url: proxied(), queue, ...timeouts }));
       await producer.publish({ id: 'a', content: '{}' });
       proxy.blackhole();
       const failed = producer.publish({ id: 'b', content: '{}' });
