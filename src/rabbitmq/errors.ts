@@ -58,6 +58,13 @@ export class NotPublishedError extends LeaseholdError {
   }
 }
 
+/** Why nobody knows, where the connection was there all the time and the queue said nothing. */
+export class ConfirmTimeout extends Error {
+  constructor(timeoutMs: number) {
+    super(`not confirmed in ${timeoutMs} ms`);
+  }
+}
+
 /** For an error with which the broker closed a channel over a queue; `null` when trying again may help. */
 export function queueFault(error: unknown): QueueFault | null {
   const { code, message } = error as { readonly code?: unknown; readonly message?: unknown };

@@ -12,7 +12,7 @@ import {
   Link,
 } from './client.ts';
 import { PUBLISH_NUMBER } from './envelope.ts';
-import { NotPublishedError, QueueUnusableError, queueFault } from './errors.ts';
+import { ConfirmTimeout, NotPublishedError, QueueUnusableError, queueFault } from './errors.ts';
 
 /** Published and not confirmed yet. */
 const MAX_IN_FLIGHT = 1_000;
@@ -186,8 +186,8 @@ export class Sender {
     const headers = { ...(options['headers'] as object | undefined), [PUBLISH_NUMBER]: number };
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
-        const cause = new Error(`not confirmed in ${this.#settings.confirmTimeoutMs} ms`);
-        // A broker that lost a message between its channel and a queue which was coming up confirms none that follow.
+        const cause = new ConfirmTimeout(this.#settings.confirmTimeoutMs);
+        // Whatever the broker has lost on this connection, what follows shall not share it.
         sending.isOpen = false;
         settle(new NotPublishedError(queue, 'unknown', cause));
       }, this.#settings.confirmTimeoutMs);

@@ -10,7 +10,7 @@ import type {
   SourceEvents,
 } from '../consumer/contracts.ts';
 import { publishOptions, queueOf } from './envelope.ts';
-import { NotPublishedError, QueueUnusableError } from './errors.ts';
+import { ConfirmTimeout, NotPublishedError, QueueUnusableError } from './errors.ts';
 import { checkDelay, type SourceSettings } from './options.ts';
 import { Sender } from './sender.ts';
 import { type RabbitDelivery, Session } from './session.ts';
@@ -27,6 +27,8 @@ export class RabbitSource implements MessageSource {
   readonly #settings: SourceSettings;
   readonly #sender: Sender;
   readonly #stopped = new AbortController();
+  /** Delay queues that did not confirm: one that was made just before a crash of the broker can be without a leader. */
+  readonly #silent = new Set<string>();
   #events: SourceEvents | null = null;
   #session: Session | null = null;
   #run: Promise<void> = Promise.resolve();
@@ -83,15 +85,23 @@ export class RabbitSource implements MessageSource {
     const { delayPeriodMs, name } = this.#settings;
     const home = queueOf(envelope, name);
     const queue = delayQueue(home, delayMs, delayPeriodMs, Date.now());
-    await this.#sender.declare(queue.name, queue.arguments);
+    const isSilent = this.#silent.has(queue.name);
+    const used = isSilent ? `${queue.name}.spare` : queue.name;
+    await this.#sender.declare(used, queue.arguments);
     try {
-      await this.#send(queue.name, envelope);
+      await this.#send(used, envelope);
     } catch (error) {
-      if (!(error instanceof NotPublishedError) || error.fault !== 'returned') throw error;
+      if (!(error instanceof NotPublishedError)) throw error;
+      if (error.cause instanceof ConfirmTimeout) {
+        // The next attempt takes the other one.
+        if (isSilent) this.#silent.delete(queue.name);
+        else this.#silent.add(queue.name);
+      }
+      if (error.fault !== 'returned') throw error;
       // Somebody deleted it.
-      await this.#sender.forget(queue.name);
-      await this.#sender.declare(queue.name, queue.arguments);
-      await this.#send(queue.name, envelope);
+      await this.#sender.forget(used);
+      await this.#sender.declare(used, queue.arguments);
+      await this.#send(used, envelope);
     }
   }
 

@@ -387,6 +387,23 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
       await reader.has(3);
     });
 
+    test('a copy that its queue does not confirm goes to another one', async () => {
+      await publish('a');
+      const reader = await new Reader({ confirmTimeoutMs: 500 }).open();
+      const [delivery] = await reader.has(1);
+      await reader.source.republish([envelopeOf(delivery)], 500);
+      await reader.has(2);
+      // As a broker leaves a queue that was made just before it crashed: it is there, and has no leader.
+      for (const name of await delayQueues()) {
+        const member = `{'%2F_${name}', node()}`;
+        await server.control('eval', `ok = ra:stop_server(quorum_queues, ${member}).`);
+      }
+      const republish = (): Promise<void> => reader.source.republish([envelopeOf(delivery)], 500);
+      await expect(republish()).rejects.toMatchObject({ fault: 'unknown' });
+      await republish();
+      await reader.has(3);
+    });
+
     test('no copy ends with its queue, and queues end', async () => {
       await publish('a');
       const idleMs = 1_500;
