@@ -45,7 +45,8 @@ export const WHAT_STANDS_IN_THE_WAY = `## What stands in the way of missed targe
   which runs too seldom to stay in the caches.
 - **Redlock, a free key.** A claim makes six commands in its script, to mint an epoch and to know that the node has not lost its data, where the
   bare algorithm makes one. The rest is the bookkeeping of a round over all nodes in the client.
-- **ZooKeeper, a free key.** Server and packets are those of the bare create and delete; what is above is the work of the client's process between them.`;
+- **ZooKeeper, a free key.** Server and packets are those of the bare create and delete; what is above is the work of the client's process
+  between them: about as much for the core as for the two requests.`;
 
 export const BEYOND_ONE_MACHINE = `## Beyond one machine, on paper
 

@@ -1,12 +1,12 @@
 /** Questions whose answer may be that there is no such node. */
-import { CODES, type Payload } from './client.ts';
+import { CODES } from './client.ts';
 import * as requests from './requests.ts';
 import { codeOf, type Session } from './session.ts';
 
 /** The names in a line. Nobody, when there is no such line. */
 export async function namesOf(session: Session, path: string): Promise<readonly string[]> {
   try {
-    return (await session.send(requests.children(path))).children;
+    return (await session.send(requests.children(path))).names;
   } catch (error) {
     if (codeOf(error) === CODES.noNode) return [];
     throw error;
@@ -14,9 +14,9 @@ export async function namesOf(session: Session, path: string): Promise<readonly 
 }
 
 /** Null, when there is no such node. */
-export async function statOf(session: Session, path: string): Promise<Payload['stat'] | null> {
+export async function statOf(session: Session, path: string): Promise<requests.Stat | null> {
   try {
-    return (await session.send(requests.exists(path))).stat;
+    return await session.send(requests.exists(path));
   } catch (error) {
     if (codeOf(error) === CODES.noNode) return null;
     throw error;

@@ -1,10 +1,10 @@
 /**
- * The members of `node-zookeeper-client` 1.1 that are used, some of which it does not publish. The state machine of a session
- * and the decoding of answers are the client's; see session.ts for what is done around it.
+ * The members of `node-zookeeper-client` 1.1 that are used, some of which it does not publish. The state machine of a
+ * session is the client's; see session.ts for what is done around it.
  */
 import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
-import type { RawStat, Request } from './requests.ts';
+import type { Request } from './requests.ts';
 
 /** States of the client's connection manager. */
 export const STATES = {
@@ -30,39 +30,35 @@ export const CODES = {
 
 export const WATCH_EVENTS = { deleted: 2 } as const;
 
-/** Whatever the client decodes: which of these are there depends on the request. */
-export interface Payload {
-  readonly path: string;
-  readonly data: Buffer;
-  readonly children: readonly string[];
-  readonly stat: RawStat;
-  readonly results: readonly { readonly path?: string; readonly err?: number }[];
-}
-
 export interface WatchEvent {
   readonly type: number;
   readonly path: string;
 }
 
-type Answered = (error: unknown, response?: { readonly payload: Payload }) => void;
-
+/** A request that was sent. */
 export interface Packet {
-  readonly request: Request | { readonly sentAtMs?: undefined };
-  readonly callback: Answered;
+  readonly request: {
+    readonly header: { readonly xid: number };
+    /** By the monotonic clock, in milliseconds. None for those that the client makes by itself. */
+    readonly sentAtMs?: number;
+    readonly read?: Request['read'];
+  };
+  readonly callback: (error: unknown, answer?: unknown) => void;
 }
 
 export interface ConnectionManager extends EventEmitter {
   readonly state: number;
   readonly sessionTimeout: number;
   xid: number;
+  /** Of the last transaction that it has seen the effect of: servers that do not know it are refused. */
+  readonly zxid: Buffer;
   socket: Socket | undefined;
   watcherManager: { isEmpty(): boolean; emit(event: WatchEvent): void };
   /** Sent and not answered, in the order of sending. */
-  readonly pendingQueue: readonly Packet[];
-  /** Not sent yet. */
-  readonly packetQueue: { queue: Packet[] };
+  readonly pendingQueue: Packet[];
+  /** Of the client itself, and not sent yet. */
+  readonly packetQueue: { readonly queue: unknown[] };
   getSessionId(): Buffer;
-  queue(request: Request, callback: Answered): void;
   setState(state: number): void;
   connect(): void;
   onSocketConnected(): void;

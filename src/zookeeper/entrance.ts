@@ -7,7 +7,7 @@ import { Departures } from './departures.ts';
 import type { Entry, Line } from './entries.ts';
 import { arrivalOf, entranceOf, readLine } from './nodes.ts';
 import type { Settings } from './options.ts';
-import type { RawStat } from './requests.ts';
+import type { Stat } from './requests.ts';
 import * as requests from './requests.ts';
 import { codeOf, type Session } from './session.ts';
 
@@ -43,8 +43,8 @@ export class Entrance {
     const entrance = entranceOf(line.path, claim);
     const request = requests.reenter(from.path as string, entrance, this.#settings.auth);
     try {
-      const { results } = await session.transact(request);
-      to.path = results[1]?.path as string;
+      const [, made] = await session.transact(request);
+      to.path = made?.path as string;
     } catch (error) {
       if (codeOf(error) !== CODES.noNode) throw error;
       return false;
@@ -83,8 +83,8 @@ export class Entrance {
       const looked = isQuiet ? null : namesOf(session, line.path);
       looked?.catch(() => {});
       try {
-        const { data, stat } = await entered;
-        this.#entered(entry, data.toString(), stat);
+        const { path, stat } = await entered;
+        this.#entered(entry, path, stat);
       } catch (error) {
         const code = codeOf(error);
         entry.isInDoubt ||= code === undefined || code === CODES.connectionLoss;
@@ -97,7 +97,7 @@ export class Entrance {
     }
   }
 
-  #entered(entry: Entry, path: string, stat: RawStat): void {
+  #entered(entry: Entry, path: string, stat: Stat): void {
     const { line } = entry;
     isMade(entry, path, stat);
     entry.wasKnown = this.#departures.isFirst(line.path, entry);
@@ -117,7 +117,7 @@ export class Entrance {
       const path = `${line.path}/${place.name}`;
       const stat = await statOf(session, path);
       // A node of an earlier session is about to vanish, and not ours any more.
-      if (stat === null || stat.ephemeralOwner.readBigUInt64BE() !== session.id) continue;
+      if (stat === null || stat.ephemeralOwner !== session.id) continue;
       isMade(entry, path, stat);
       await session.confirm();
       return names;
@@ -144,9 +144,9 @@ export class Entrance {
 }
 
 /** The node of the claim is known. */
-function isMade(entry: Entry, path: string, { czxid }: RawStat): void {
+function isMade(entry: Entry, path: string, { czxid }: Stat): void {
   entry.path = path;
   entry.arrival = arrivalOf(path);
-  entry.epoch = czxid.readBigInt64BE();
+  entry.epoch = czxid;
   entry.isInDoubt = false;
 }

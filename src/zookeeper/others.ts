@@ -2,10 +2,11 @@
  * How a holder learns that other processes want its key: not at all when it is quick, and by one
  * watch and one look when it is not, however many they are (docs/adr/0073).
  */
+import { newAlarm, systemClock } from '../core/clock.ts';
 import type { StoreEvent } from '../core/store.ts';
-import type { Payload } from './client.ts';
 import type { Entries, Line } from './entries.ts';
 import { countHolders, type Place, readLine } from './nodes.ts';
+import type { Stat } from './requests.ts';
 import * as requests from './requests.ts';
 import type { Session } from './session.ts';
 
@@ -15,9 +16,9 @@ const LISTEN_AFTER_MS = 20;
 export class Others {
   readonly #entries: Entries;
   readonly #on: (event: StoreEvent) => void;
-  /** Lines that are held here and that nobody listens to yet. */
-  readonly #unheard = new Set<Line>();
-  #timer: NodeJS.Timeout | undefined;
+  /** Lines that are held here and that nobody listens to yet, and when that begins: the next one first. */
+  readonly #unheard = new Map<Line, number>();
+  readonly #alarm = newAlarm(systemClock, () => this.#listenToDue(), false);
 
   constructor(entries: Entries, on: (event: StoreEvent) => void) {
     this.#entries = entries;
@@ -30,13 +31,9 @@ export class Others {
   }
 
   listenSoon(line: Line): void {
-    if (line.isListening) return;
-    this.#unheard.add(line);
-    this.#timer ??= setTimeout(() => {
-      this.#timer = undefined;
-      for (const one of this.#unheard) this.#listen(one).catch(() => {});
-      this.#unheard.clear();
-    }, LISTEN_AFTER_MS).unref();
+    if (line.isListening || this.#unheard.has(line)) return;
+    this.#unheard.set(line, systemClock.monotonicMs() + LISTEN_AFTER_MS);
+    this.#alarm.within(LISTEN_AFTER_MS);
   }
 
   /** Who leaves does not ask any more. */
@@ -50,8 +47,20 @@ export class Others {
   }
 
   clear(): void {
-    clearTimeout(this.#timer);
+    this.#alarm.stop();
     this.#unheard.clear();
+  }
+
+  #listenToDue(): void {
+    for (const [line, dueMs] of this.#unheard) {
+      const leftMs = dueMs - systemClock.monotonicMs();
+      if (leftMs > 0) {
+        this.#alarm.within(leftMs);
+        return;
+      }
+      this.#unheard.delete(line);
+      this.#listen(line).catch(() => {});
+    }
   }
 
   async #listen(line: Line): Promise<void> {
@@ -69,17 +78,18 @@ export class Others {
   async #hear(line: Line, isWatched = false): Promise<boolean> {
     const session = sessionOf(line);
     if (session === undefined) return false;
-    this.#heard(line, await session.send(requests.children(line.path, isWatched)));
+    const { names, stat } = await session.send(requests.children(line.path, isWatched));
+    this.#heard(line, names, stat);
     return !(line.isWanted || line.isListening);
   }
 
-  #heard(line: Line, { children, stat }: Payload): void {
+  #heard(line: Line, names: readonly string[], stat: Stat): void {
     // The count of changes is twice the count of arrivals, less those who are still there.
     const arrivals = (stat.cversion + stat.numChildren) / 2;
     const strangers = line.arrivals === null ? 0 : arrivals - line.arrivals - line.ownArrivals;
     line.arrivals = arrivals;
     line.ownArrivals = 0;
-    const places = readLine(children);
+    const places = readLine(names);
     line.isWanted = this.areWaiting(places);
     const sharing = places.slice(0, countHolders(places));
     const strangersHere = sharing.filter(({ owner }) => !this.#entries.has(owner)).length;

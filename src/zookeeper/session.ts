@@ -8,10 +8,11 @@
  * | waits for ever for a server that hangs, also at the start   | a server that is silent is left for the next one      |
  * | sends what was queued before a break after it               | nothing outlives its connection: it counts as unknown |
  * | begins a connection with what was left of the last one      | frames are put together here, for each connection     |
- * | throws at a code that it does not know, out of a callback   | the connection ends, and what is under way is unknown |
+ * | throws at a code that it does not know, out of a callback   | codes are just codes                                  |
+ * | forgets who asked when it cannot read the answer            | answers are read here; what cannot be is unknown      |
  * | sets watches anew, one request for all, and cannot drop any | watches end with the connection, and its end is told  |
  * | numbers requests beyond 32 bits                             | the count begins anew                                 |
- * | cannot `sync`, and learns no stat from a creation           | requests.ts                                           |
+ * | cannot `sync`, and learns no stat from a creation           | requests are written here, by requests.ts             |
  */
 import { connect as dial, type Socket } from 'node:net';
 import {
@@ -19,16 +20,22 @@ import {
   type ClientModule,
   CODES,
   type ConnectionManager,
-  type Payload,
+  type Packet,
   STATES,
   type WatchEvent,
 } from './client.ts';
 import type { Server, Settings } from './options.ts';
-import { checkAll, ping, type Request } from './requests.ts';
+import { checkAll, ping, type Request, type Result } from './requests.ts';
+import { Reader, Writer } from './wire.ts';
 
 /** Before a server is tried again, when all have been tried. */
 const MAX_RETRY_MS = 500;
 const MAX_XID = 2 ** 30;
+const PING_XID = -2;
+const READ_SIZE = 2 ** 16;
+/** Far more than a line of any length: what is longer is no answer. */
+const MAX_FRAME = 2 ** 26;
+const NO_BYTES = Buffer.alloc(0);
 const MIN_LOOK_MS = 20;
 /**
  * Without a connection for so many of its time-outs, a session is given up: servers that have lost their data refuse it for ever,
@@ -76,7 +83,8 @@ export class Session {
   #pingedAtMs: number | null = null;
   /** What was overdue at the last look. */
   #suspect: unknown = null;
-  #isCorked = false;
+  /** What leaves at the end of this turn. */
+  #out: Writer | null = null;
   #waiting: ((error?: Error) => void)[] = [];
   #confirming: Promise<unknown> | null = null;
 
@@ -103,7 +111,7 @@ export class Session {
 
   /** As a number of 64 bits; the owner of every ephemeral node of this session. */
   get id(): bigint {
-    return this.#manager.getSessionId().readBigUInt64BE();
+    return this.#manager.getSessionId().readBigInt64BE();
   }
 
   /** As the servers granted it, in milliseconds. */
@@ -115,13 +123,13 @@ export class Session {
     return this.#isOver;
   }
 
-  get #isConnected(): boolean {
+  get isConnected(): boolean {
     return this.#manager.state === STATES.connected;
   }
 
   /** Resolves when there is a connection; rejects when there is none for too long, or never will be. */
   async connected(): Promise<void> {
-    if (this.#isConnected) return;
+    if (this.isConnected) return;
     if (this.#isOver) throw new ConnectionLostError('is over: its session has ended');
     await new Promise<void>((resolve, reject) => {
       const settle = (error?: Error): void => {
@@ -141,30 +149,34 @@ export class Session {
    * Sends a request now. Requests are answered in the order of sending, and a read sees every write that was sent before it.
    * Rejects with the client's error, which has a `code`, when the answer is one; with any other, the outcome is unknown.
    */
-  send(request: Request): Promise<Payload> {
-    if (!this.#isConnected) {
+  send<Answer>(request: Request<Answer>): Promise<Answer> {
+    if (!this.isConnected) {
       return Promise.reject(new ConnectionLostError('is not there at the moment'));
     }
-    this.#cork();
-    this.#sentAtMs = request.sentAtMs;
-    if (this.#manager.xid > MAX_XID) this.#manager.xid = 1;
+    const manager = this.#manager;
+    if (manager.xid > MAX_XID) manager.xid = 1;
+    const header = { xid: manager.xid };
+    manager.xid += 1;
+    this.#write(header.xid, request);
+    const { read } = request;
     return new Promise((resolve, reject) => {
-      this.#manager.queue(request, (error, response) => {
+      const callback: Packet['callback'] = (error, answer) => {
         if (codeOf(error) === CODES.expired) this.#expire();
         if (error) reject(error);
-        else resolve(response?.payload as Payload);
-      });
+        else resolve(answer as Answer);
+      };
+      manager.pendingQueue.push({ request: { header, sentAtMs: this.#sentAtMs, read }, callback });
     });
   }
 
   /** Sends a transaction. Rejects with the `code` of the operation that failed; then none of it was done. */
-  async transact(request: Request): Promise<Payload> {
-    const answer = await this.send(request);
-    const failed = answer.results.find(({ err }) => err !== undefined && err !== CODES.ok);
-    if (failed === undefined) return answer;
-    const undone = answer.results.find(({ err }) => err !== undefined && err < CODES.apiError);
-    const { err: code } = undone ?? failed;
-    throw Object.assign(new Error(`ZooKeeper refused a transaction with ${code}`), { code });
+  async transact(request: Request<Result[]>): Promise<Result[]> {
+    const results = await this.send(request);
+    const failed = results.find(({ code }) => code !== undefined && code !== CODES.ok);
+    if (failed === undefined) return results;
+    // The others were only given up.
+    const undone = results.find(({ code }) => code !== undefined && code < CODES.apiError);
+    throw refusal((undone ?? failed).code as number);
   }
 
   /**
@@ -181,13 +193,14 @@ export class Session {
 
   /** Ends the session at once, and with it all of its nodes. Never rejects. */
   async end(): Promise<void> {
-    if (this.#isConnected) {
+    if (this.isConnected) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, MAX_CLOSE_MS);
         this.#manager.socket?.once('close', () => {
           clearTimeout(timer);
           resolve();
         });
+        this.#flush();
         this.#client.close();
       });
     }
@@ -231,11 +244,20 @@ export class Session {
     this.#tries += 1;
     this.#dialledAtMs = performance.now();
     this.#pingedAtMs = null;
-    const socket = dial({ host, port, noDelay: true });
-    this.#manager.socket = socket;
     const read = frames((frame) => this.#onFrame(socket, frame));
+    const callback = (size: number, memory: Uint8Array): boolean => {
+      try {
+        read(size, memory);
+      } catch {
+        // An answer that nobody can read: what it belonged to is unknown.
+        socket.destroy();
+      }
+      return true;
+    };
+    const onread = { buffer: Buffer.allocUnsafe(READ_SIZE), callback };
+    const socket = dial({ host, port, noDelay: true, onread });
+    this.#manager.socket = socket;
     socket.on('connect', () => this.#manager.onSocketConnected());
-    socket.on('data', read);
     socket.on('drain', () => this.#manager.onSocketDrain());
     // Whatever it is, the connection closes next.
     socket.on('error', () => {});
@@ -245,18 +267,32 @@ export class Session {
   #onFrame(socket: Socket, frame: Buffer): void {
     if (socket.destroyed) return;
     this.#pingedAtMs = null;
-    try {
-      this.#manager.onSocketData(frame);
-    } catch {
-      // An answer that the client cannot read: what it belonged to is unknown.
-      socket.destroy();
-    }
+    if (!this.#answer(frame)) this.#manager.onSocketData(frame);
+  }
+
+  /**
+   * Reads the answer to a request of the store. False for everything else, which is the client's: greetings, pings, watches. Throws
+   * at what cannot be read; what it belonged to still counts as sent then.
+   */
+  #answer(frame: Buffer): boolean {
+    const { pendingQueue, zxid } = this.#manager;
+    const [packet] = pendingQueue;
+    const from = new Reader(frame, 4);
+    const xid = from.int();
+    if (!packet?.request.read || xid < 0) return false;
+    if (xid !== packet.request.header.xid) throw new RangeError(`an answer to request ${xid}`);
+    if (from.long() > 0n) frame.copy(zxid, 0, 8, 16);
+    const code = from.int();
+    const answer = code === CODES.ok ? packet.request.read(from) : undefined;
+    pendingQueue.shift();
+    packet.callback(code === CODES.ok ? null : refusal(code), answer);
+    return true;
   }
 
   #onClose(): void {
-    const unsent = this.#manager.packetQueue.queue.splice(0);
+    // The client makes its own requests anew for the next connection.
+    this.#manager.packetQueue.queue.length = 0;
     this.#manager.onSocketClosed();
-    for (const { callback } of unsent) callback(new ConnectionLostError('was lost'));
   }
 
   #onState(state: number): void {
@@ -292,7 +328,7 @@ export class Session {
       else if (nowMs - this.#dialledAtMs > requestTimeoutMs / 2) manager.socket?.destroy();
       return;
     }
-    if (!this.#isConnected) return;
+    if (!this.isConnected) return;
     this.#connectedAtMs = nowMs;
     const oldest = manager.pendingQueue[0];
     const isLate = (sentAtMs: number | null | undefined): boolean =>
@@ -304,21 +340,26 @@ export class Session {
       this.#suspect = overdue;
     } else if (nowMs - this.#sentAtMs >= this.#keepAliveMs / 2) {
       this.#pingedAtMs ??= nowMs;
-      this.#sentAtMs = nowMs;
-      manager.queue(ping(), () => {});
+      this.#write(PING_XID, ping());
     }
   }
 
   /** Requests of one turn leave together. */
-  #cork(): void {
-    const { socket } = this.#manager;
-    if (this.#isCorked || !socket) return;
-    this.#isCorked = true;
-    socket.cork();
-    process.nextTick(() => {
-      this.#isCorked = false;
-      socket.uncork();
-    });
+  #write(xid: number, { type, write }: Request): void {
+    this.#sentAtMs = performance.now();
+    if (this.#out === null) {
+      this.#out = new Writer();
+      process.nextTick(() => this.#flush());
+    }
+    const to = this.#out.begin().int(xid).int(type);
+    write(to);
+    this.#out.end();
+  }
+
+  #flush(): void {
+    const out = this.#out;
+    this.#out = null;
+    if (out !== null) this.#manager.socket?.write(out.bytes());
   }
 }
 
@@ -328,19 +369,29 @@ export function codeOf(error: unknown): number | undefined {
   return typeof code === 'number' ? code : undefined;
 }
 
-/** Cuts what arrives into frames: four bytes of length, and so many bytes. */
-function frames(onFrame: (frame: Buffer) => void): (chunk: Buffer) => void {
-  let rest: Buffer = Buffer.alloc(0);
-  return (chunk) => {
-    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+function refusal(code: number): Error {
+  return Object.assign(new Error(`ZooKeeper answered with the code ${code}`), { code });
+}
+
+/**
+ * Cuts what arrives into frames: four bytes of length, and so many bytes. The next bytes come into the same memory, so
+ * nothing of it is kept but a copy. Throws at a length that can be none.
+ */
+function frames(onFrame: (frame: Buffer) => void): (size: number, memory: Uint8Array) => void {
+  let rest = NO_BYTES;
+  return (size, memory) => {
+    const chunk = Buffer.from(memory.buffer, memory.byteOffset, size);
+    const all = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
     let from = 0;
-    while (rest.length - from >= 4) {
-      const end = from + 4 + rest.readInt32BE(from);
-      if (rest.length < end) break;
-      onFrame(rest.subarray(from, end));
+    while (all.length - from >= 4) {
+      const length = all.readInt32BE(from);
+      if (length < 0 || length > MAX_FRAME) throw new RangeError(`a frame of ${length} bytes`);
+      const end = from + 4 + length;
+      if (all.length < end) break;
+      onFrame(all.subarray(from, end));
       from = end;
     }
-    rest = rest.subarray(from);
+    rest = from === all.length ? NO_BYTES : Buffer.from(all.subarray(from));
   };
 }
 

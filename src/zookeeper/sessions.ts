@@ -66,17 +66,20 @@ export class Sessions {
    * answers.
    */
   async for(ttlMs: number): Promise<Session | string> {
-    const leastMs = ttlMs + this.#minMs;
-    const neededMs = Math.min(this.#settings.sessionTimeoutMs ?? leastMs, this.#maxMs);
+    const { leastMs, neededMs } = this.#needs(ttlMs);
     if (neededMs < leastMs) return this.#refusal(ttlMs);
     this.#open = [...this.all];
-    const fits = ({ timeoutMs }: Session): boolean =>
-      timeoutMs >= leastMs && timeoutMs <= neededMs * MAX_STRETCH;
-    const session = this.#open.find(fits) ?? this.#begin(neededMs);
+    const session = this.#fitting(ttlMs) ?? this.#begin(neededMs);
     await session.connected();
     if (session.timeoutMs >= leastMs) return session;
     this.#maxMs = session.timeoutMs;
     return this.#refusal(ttlMs);
+  }
+
+  /** The same at once, when there is one and it is connected. */
+  ready(ttlMs: number): Session | undefined {
+    const session = this.#fitting(ttlMs);
+    return session?.isConnected ? session : undefined;
   }
 
   /** Any session that there is, or a new one. */
@@ -91,6 +94,20 @@ export class Sessions {
       else await session.end();
     });
     await Promise.all(closing);
+  }
+
+  #needs(ttlMs: number): { readonly leastMs: number; readonly neededMs: number } {
+    const leastMs = ttlMs + this.#minMs;
+    const neededMs = Math.min(this.#settings.sessionTimeoutMs ?? leastMs, this.#maxMs);
+    return { leastMs, neededMs };
+  }
+
+  #fitting(ttlMs: number): Session | undefined {
+    const { leastMs, neededMs } = this.#needs(ttlMs);
+    return this.#open.find(
+      ({ timeoutMs, isOver }) =>
+        !isOver && timeoutMs >= leastMs && timeoutMs <= neededMs * MAX_STRETCH,
+    );
   }
 
   #refusal(ttlMs: number): string {

@@ -73,13 +73,13 @@ export class ZooKeeperStore implements LeaseStore {
     }
     let entry = this.#entryOf(claim.owner);
     if (entry === undefined) {
-      const session = await sessions.for(claim.ttlMs);
+      const session = sessions.ready(claim.ttlMs) ?? (await sessions.for(claim.ttlMs));
       if (typeof session === 'string') return refused('unsupported', session);
       // Another call for this owner may have come first.
       entry = this.#entryOf(claim.owner) ?? this.#entries.add(claim, session);
     }
     this.#entries.keep(entry);
-    await entry.session.connected();
+    if (!entry.session.isConnected) await entry.session.connected();
     try {
       return await this.#claim(entry, claim.wait);
     } catch (error) {
@@ -122,7 +122,7 @@ export class ZooKeeperStore implements LeaseStore {
   async drop(id: ClaimId, again?: Claim): Promise<DropOutcome> {
     const sessions = this.#opened();
     const entry = this.#entryOf(id.owner);
-    await entry?.entering?.catch(() => {});
+    if (entry?.entering) await entry.entering.catch(() => {});
     if (entry === undefined || entry.path === null) return this.#dropUnknown(id, entry);
     if (entry.isHeld && again) {
       const session = await sessions.for(again.ttlMs);
@@ -133,7 +133,7 @@ export class ZooKeeperStore implements LeaseStore {
       return this.#reenter(entry, this.#entries.add(again, session));
     }
     const held = entry.isHeld;
-    await entry.session.connected();
+    if (!entry.session.isConnected) await entry.session.connected();
     return { held: (await this.#remove(entry)) && held, next: null };
   }
 
@@ -281,7 +281,7 @@ export class ZooKeeperStore implements LeaseStore {
     const stats = entries.map(({ path }) => statOf(session, path as string));
     const [found] = await Promise.all([Promise.all(stats), confirmed]);
     return entries.map((entry, index) => {
-      const isOurs = found[index]?.ephemeralOwner.readBigUInt64BE() === session.id;
+      const isOurs = found[index]?.ephemeralOwner === session.id;
       if (isOurs) return { is: 'held', wanted: entry.line.isWanted };
       this.#forget(entry);
       return { is: 'lost' };

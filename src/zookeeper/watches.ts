@@ -37,11 +37,14 @@ export class Watches {
     entry.watched = path;
     const waiting = this.#waiting.get(path) ?? new Set();
     this.#waiting.set(path, waiting.add(entry));
-    const request = before === undefined ? requests.children(path, true) : requests.watch(path);
     try {
-      const answer = await session.send(request);
+      if (before !== undefined) {
+        await session.send(requests.watch(path));
+        return true;
+      }
       // A line that has changed since the look will not tell of that change.
-      if (before !== undefined || isSame(line, readLine(answer.children))) return true;
+      const { names } = await session.send(requests.children(path, true));
+      if (isSame(line, readLine(names))) return true;
     } catch (error) {
       if (codeOf(error) !== CODES.noNode) {
         this.end(entry);
