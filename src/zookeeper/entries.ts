@@ -4,6 +4,7 @@
  * As long as the process lives, its session keeps every node. So a claim that falls silent has to
  * be ended from here: by its ttl, as every store does it.
  */
+import { newAlarm, systemClock } from '../core/clock.ts';
 import type { Claim } from '../core/store.ts';
 import { lineOf } from './nodes.ts';
 import type { Session } from './session.ts';
@@ -58,8 +59,8 @@ export class Entries {
   readonly #byOwner = new Map<string, Entry>();
   /** By the path of their nodes. */
   readonly #lines = new Map<string, Line>();
-  #timer: NodeJS.Timeout | undefined;
-  #timerAtMs = Infinity;
+  /** For whichever claim falls silent next. */
+  readonly #alarm = newAlarm(systemClock, () => this.#expire(), false);
 
   constructor(root: string, onSilent: (entry: Entry) => void) {
     this.#root = root;
@@ -124,28 +125,18 @@ export class Entries {
 
   /** It is wanted for another ttl. */
   keep(entry: Entry): void {
-    entry.expiresAtMs = performance.now() + entry.claim.ttlMs;
-    this.#lookAt(entry.expiresAtMs);
+    entry.expiresAtMs = systemClock.monotonicMs() + entry.claim.ttlMs;
+    this.#alarm.within(entry.claim.ttlMs);
   }
 
   clear(): void {
-    clearTimeout(this.#timer);
-    this.#timerAtMs = Infinity;
+    this.#alarm.stop();
     this.#byOwner.clear();
     this.#lines.clear();
   }
 
-  #lookAt(atMs: number): void {
-    if (atMs >= this.#timerAtMs) return;
-    clearTimeout(this.#timer);
-    this.#timerAtMs = atMs;
-    const delayMs = Math.max(0, atMs - performance.now()) + 1;
-    this.#timer = setTimeout(() => this.#expire(), delayMs).unref();
-  }
-
   #expire(): void {
-    this.#timerAtMs = Infinity;
-    const nowMs = performance.now();
+    const nowMs = systemClock.monotonicMs();
     let nextMs = Infinity;
     for (const entry of this.all()) {
       if (entry.expiresAtMs <= nowMs) {
@@ -155,6 +146,6 @@ export class Entries {
       }
       nextMs = Math.min(nextMs, entry.expiresAtMs);
     }
-    if (nextMs < Infinity) this.#lookAt(nextMs);
+    if (nextMs < Infinity) this.#alarm.within(nextMs - nowMs);
   }
 }

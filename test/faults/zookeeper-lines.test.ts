@@ -3,6 +3,7 @@
  * be the first in it whenever that is said.
  */
 import { type Claim, type LeaseStore, SHARED_CAPACITY } from 'leasehold';
+import { SeededRandom } from 'leasehold/testing';
 import { zookeeper } from 'leasehold/zookeeper';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { TcpProxy } from '../servers/proxy.ts';
@@ -105,20 +106,19 @@ lane('lines of ZooKeeper', TOOLS.zookeeper, () => {
 
   test('whoever is granted a key is the first in its line, whatever others do', async () => {
     const stores = await Promise.all([open(), open(), open()]);
-    const random = randomFrom(SEED);
-    const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T;
+    const random = new SeededRandom(SEED);
     const keys = ['a', 'b'];
     const claims = new Map<string, { claim: Claim; store: LeaseStore }[]>(keys.map((k) => [k, []]));
     const seen = { granted: 0, waiting: 0, removed: 0 };
     for (let step = 0; step < STEPS; step += 1) {
-      const key = pick(keys);
+      const key = random.pick(keys);
       const line = `/leasehold/${key}`;
       const here = claims.get(key) as { claim: Claim; store: LeaseStore }[];
-      const what = random();
+      const what = random.next();
       if (what < 0.55) {
         // Often the same one again, so that some are known to be the first without a look.
-        const store = random() < 0.7 ? (stores[0] as LeaseStore) : pick(stores);
-        const claim = claimOf(key, random() < 0.5);
+        const store = random.chance(0.7) ? (stores[0] as LeaseStore) : random.pick(stores);
+        const claim = claimOf(key, random.chance(0.5));
         const { is } = await store.claim(claim);
         const names = (await looker.children(line)).sort(byArrival);
         const isFirst = names[0]?.startsWith(claim.owner) ?? false;
@@ -127,7 +127,7 @@ lane('lines of ZooKeeper', TOOLS.zookeeper, () => {
         if (is === 'waiting') seen.waiting += 1;
         if (is !== 'taken') here.push({ claim, store });
       } else if (what < 0.95) {
-        const [gone] = here.splice(Math.floor(random() * here.length), 1);
+        const [gone] = here.splice(random.whole(0, here.length - 1), 1);
         await gone?.store.drop(gone.claim);
       } else if (here.length === 0) {
         seen.removed += 1;
@@ -149,15 +149,4 @@ function requestTypes(bytes: Buffer): number[] {
 
 function byArrival(a: string, b: string): number {
   return Number(a.slice(-10)) - Number(b.slice(-10));
-}
-
-/** Mulberry32: the same numbers for the same seed. */
-function randomFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
