@@ -82,6 +82,11 @@ export class Sessions {
     return session?.isConnected ? session : undefined;
   }
 
+  /** A connection that was made again may have been granted less than the one before. */
+  outlives({ timeoutMs }: Session, ttlMs: number): boolean {
+    return timeoutMs >= ttlMs + this.#minMs;
+  }
+
   /** Any session that there is, or a new one. */
   any(): Session {
     return this.all[0] ?? this.#begin(this.#settings.sessionTimeoutMs ?? this.#minMs);

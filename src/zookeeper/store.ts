@@ -80,6 +80,11 @@ export class ZooKeeperStore implements LeaseStore {
     }
     this.#entries.keep(entry);
     if (!entry.session.isConnected) await entry.session.connected();
+    if (!sessions.outlives(entry.session, claim.ttlMs)) {
+      // It stands in line again, at its end, on a session that is long enough, or learns that there is none.
+      await this.drop(claim);
+      return this.claim(claim);
+    }
     try {
       return await this.#claim(entry, claim.wait);
     } catch (error) {
@@ -354,7 +359,11 @@ export class ZooKeeperStore implements LeaseStore {
           if (entry.session !== sessionOf()) continue;
           this.#watches.end(entry);
           entry.line.isListening = false;
-          if (entry.isHeld) this.#others.listenSoon(entry.line);
+          if (!entry.isHeld) continue;
+          const { key, owner, ttlMs } = entry.claim;
+          // This server may grant less than the last one did.
+          if (this.#sessions?.outlives(entry.session, ttlMs)) this.#others.listenSoon(entry.line);
+          else this.#on({ is: 'lost', key, owner });
         }
         this.#on({ is: 'reset' });
       },

@@ -297,6 +297,35 @@ lane('one ZooKeeper server', TOOLS.zookeeper, () => {
     await (await locks.acquire(key)).release();
   });
 
+  test('a server that grants less than before: what its sessions do not outlive ends at once', async () => {
+    const own = await ZooKeeperServer.start();
+    closers.push(() => own.close());
+    const looker = await nodeClient(own.address);
+    closers.push(() => looker.close());
+    const [holder, waiter] = [1, 2].map(() =>
+      manager({ waitMs: 60_000 }, { connect: own.address }),
+    );
+    if (!holder || !waiter) throw new Error('two managers');
+    const long = await holder.acquire(key, { ttlMs: 20_000 });
+    // On the same session, which is longer than it needs, and on one of its own.
+    const half = await holder.acquire('half', { ttlMs: 15_000 });
+    const short = await holder.acquire('short', { ttlMs: 8_000 });
+    const waiting = waiter.acquire(key, { ttlMs: 20_000 });
+    waiting.catch(() => {});
+    await until('it waits', async () => (await looker.children(line)).length === 2);
+    await own.stop();
+    own.startAgain({ maxSessionTimeout: 9_000 });
+    await until('the long lease is lost', () => long.signal.aborted);
+    await until('the other one is lost', () => half.signal.aborted);
+    await expect(waiting).rejects.toThrow(/sessions of 400 to 9000 ms.*use at most 8600/);
+    await until('none of their nodes is left', async () => {
+      return (await looker.children(line)).length === 0;
+    });
+    await (await waiter.acquire(key, { ttlMs: 8_600 })).release();
+    short.assertHeld();
+    await short.release();
+  });
+
   describe('what is left behind', () => {
     test('an empty line is removed, and tokens go on', async () => {
       const locks = manager();

@@ -58,7 +58,7 @@ interface ServerOptions {
 export class ZooKeeperServer {
   readonly port: number;
   readonly folder: string;
-  readonly #settings: NonNullable<ServerOptions['settings']>;
+  #settings: NonNullable<ServerOptions['settings']>;
   readonly #containerCheckMs: number;
   #server: Server;
 
@@ -145,8 +145,9 @@ export class ZooKeeperServer {
     rmSync(`${this.folder}/data/version-2`, { recursive: true, force: true });
   }
 
-  /** Starts it again on the same port, with what is in its folder. */
-  startAgain(): void {
+  /** Starts it again on the same port, with what is in its folder, and with other settings if they are given. */
+  startAgain(settings: ServerOptions['settings'] = {}): void {
+    this.#settings = { ...this.#settings, ...settings };
     this.#server = this.#spawn();
   }
 
