@@ -26,6 +26,7 @@ export const CODES = {
   nodeExists: -110,
   notEmpty: -111,
   expired: -112,
+  authFailed: -115,
 } as const;
 
 export const WATCH_EVENTS = { deleted: 2 } as const;

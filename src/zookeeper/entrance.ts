@@ -13,6 +13,8 @@ import { codeOf, type Session } from './session.ts';
 
 /** The node of a line, and the root, are made so often in one call. */
 const MAX_ATTEMPTS = 8;
+/** Transactions are numbered by the elections of a leader, 2^32 to each. A token of this one still has 20 digits. */
+const MAX_EPOCH = 10n ** 20n / 4_096n - 1n;
 
 export class Entrance {
   readonly #settings: Settings;
@@ -44,7 +46,9 @@ export class Entrance {
     const request = requests.reenter(from.path as string, entrance, this.#settings.auth);
     try {
       const [, made] = await session.transact(request);
-      to.path = made?.path as string;
+      if (made?.path === undefined)
+        throw new Error('ZooKeeper has not named the node that it made');
+      to.path = made.path;
     } catch (error) {
       if (codeOf(error) !== CODES.noNode) throw error;
       return false;
@@ -143,10 +147,14 @@ export class Entrance {
   }
 }
 
-/** The node of the claim is known. */
+/** The node of the claim is known. Throws for one that no server of ZooKeeper makes. */
 function isMade(entry: Entry, path: string, { czxid }: Stat): void {
+  const arrival = arrivalOf(path);
+  if (Number.isNaN(arrival) || czxid < 1n || czxid > MAX_EPOCH) {
+    throw new Error('ZooKeeper has made a node that cannot be');
+  }
   entry.path = path;
-  entry.arrival = arrivalOf(path);
+  entry.arrival = arrival;
   entry.epoch = czxid;
   entry.isInDoubt = false;
 }

@@ -47,7 +47,7 @@ const DEFAULT_PORT = 2181;
 const DEFAULT_ROOT = '/leasehold';
 const MAX_TIMEOUT_MS = 600_000;
 const URL_FORM = 'zookeeper://[user:password@]host:port,host:port[/root]';
-const URL_PARTS = /^zookeeper:\/\/(?:([^@/]*)@)?([^/?#]+)(\/[^?#]*)?$/;
+const URL_PARTS = /^zookeeper:\/\/(?:([^@/]*)@)?([^@/?#]+)(\/[^@?#]*)?$/;
 
 /** Throws `InvalidArgumentError` for what cannot be right. */
 export function readOptions(from: string | ZooKeeperOptions): Settings {
@@ -68,7 +68,9 @@ export function readOptions(from: string | ZooKeeperOptions): Settings {
 
 function readUrl(url: string): ZooKeeperOptions {
   const parts = URL_PARTS.exec(url);
-  if (!parts) throw new InvalidArgumentError(`a ZooKeeper URL is ${URL_FORM}`);
+  if (!parts) {
+    throw new InvalidArgumentError(`a ZooKeeper URL is ${URL_FORM}; write / and @ as %2F and %40`);
+  }
   const [, login = '', connect = '', path = '/'] = parts;
   const root = path.replace(/\/$/, '');
   const credentials = login.split(':').map(decodeURIComponent).join(':');
@@ -80,11 +82,11 @@ function readUrl(url: string): ZooKeeperOptions {
 }
 
 function readServers(connect: string): Server[] {
-  return connect.split(',').map((address) => {
+  return connect.split(',').map((address, index) => {
     const parts = /^(?:\[([^\]]+)\]|([^:/[\]\s]+))(?::(\d{1,5}))?$/.exec(address.trim());
     if (!parts) {
       throw new InvalidArgumentError(
-        `connect is host:port,host:port (a path goes into root), and '${address}' is no host:port`,
+        `connect is host:port,host:port (a path goes into root, who you are into auth), and server ${index + 1} is none`,
       );
     }
     const [, ipv6, name, port = DEFAULT_PORT] = parts;

@@ -33,8 +33,8 @@ const MAX_RETRY_MS = 500;
 const MAX_XID = 2 ** 30;
 const PING_XID = -2;
 const READ_SIZE = 2 ** 16;
-/** Far more than a line of any length: what is longer is no answer. */
-const MAX_FRAME = 2 ** 26;
+/** Answers are a list of children at the most; a line of so many bytes would be of some hundred thousand waiters. */
+const MAX_FRAME_BYTES = 64 * 1024 * 1024;
 const NO_BYTES = Buffer.alloc(0);
 const MIN_LOOK_MS = 20;
 /**
@@ -161,8 +161,9 @@ export class Session {
     const { read } = request;
     return new Promise((resolve, reject) => {
       const callback: Packet['callback'] = (error, answer) => {
-        if (codeOf(error) === CODES.expired) this.#expire();
-        if (error) reject(error);
+        const code = codeOf(error);
+        if (code === CODES.expired) this.#expire();
+        if (error) reject(code === CODES.authFailed ? refusedIdentity() : error);
         else resolve(answer as Answer);
       };
       manager.pendingQueue.push({ request: { header, sentAtMs: this.#sentAtMs, read }, callback });
@@ -305,8 +306,7 @@ export class Session {
     } else if (state === STATES.expired) {
       this.#expire();
     } else if (state === STATES.authFailed) {
-      const error = new Error('ZooKeeper refused the identity; look at the option auth');
-      for (const settle of [...this.#waiting]) settle(error);
+      for (const settle of [...this.#waiting]) settle(refusedIdentity());
       this.#expire();
     }
   }
@@ -369,6 +369,10 @@ export function codeOf(error: unknown): number | undefined {
   return typeof code === 'number' ? code : undefined;
 }
 
+function refusedIdentity(): Error {
+  return new Error('ZooKeeper refused the identity; look at the option auth');
+}
+
 function refusal(code: number): Error {
   return Object.assign(new Error(`ZooKeeper answered with the code ${code}`), { code });
 }
@@ -385,7 +389,8 @@ function frames(onFrame: (frame: Buffer) => void): (size: number, memory: Uint8A
     let from = 0;
     while (all.length - from >= 4) {
       const length = all.readInt32BE(from);
-      if (length < 0 || length > MAX_FRAME) throw new RangeError(`a frame of ${length} bytes`);
+      if (length < 0 || length > MAX_FRAME_BYTES)
+        throw new RangeError(`a frame of ${length} bytes`);
       const end = from + 4 + length;
       if (all.length < end) break;
       onFrame(all.subarray(from, end));

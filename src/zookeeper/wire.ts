@@ -93,7 +93,9 @@ export class Reader {
   }
 
   texts(): string[] {
-    return Array.from({ length: Math.max(0, this.int()) }, () => this.text());
+    const all: string[] = [];
+    for (let left = this.int(); left > 0; left -= 1) all.push(this.text());
+    return all;
   }
 
   /** Passes over so many bytes. */
