@@ -5,11 +5,9 @@
  * keeps what nobody holds.
  */
 import type { Claim } from '../core/store.ts';
-import type { Asker, RedlockNode } from './node.ts';
+import { type Asker, type RedlockNode, UNHEARD } from './node.ts';
 import { readVote, type Vote } from './votes.ts';
 import { type Watch, Watched } from './watch.ts';
-
-const UNHEARD: Asker = { onAnswer() {}, onFailure() {} };
 
 export interface Lost {
   readonly is: 'lost';
@@ -102,13 +100,18 @@ export class ClaimRound extends Watched implements Asker {
 
   #end(node: RedlockNode, wait: boolean): void {
     const { claim, lock, epoch } = this.#parts;
-    const { owner, capacity, ttlMs } = claim;
-    node.ask(lock, `l${epoch} 0 ${capacity} ${ttlMs} ${wait ? 1 : 0} ${owner}`, UNHEARD);
+    // Which slot it is in does not matter any more.
+    node.ask(lock, attemptText('l', { ...claim, wait, epoch, slot: 0 }), UNHEARD);
   }
 }
 
-/** The operation of a claim: see scripts/step.ts. */
-export function claimOf(claim: Claim, epoch: number, slot: number): string {
-  const { owner, capacity, ttlMs, wait } = claim;
-  return `c${epoch} ${slot} ${capacity} ${ttlMs} ${wait ? 1 : 0} ${owner}`;
+interface Attempt extends Pick<Claim, 'owner' | 'capacity' | 'ttlMs' | 'wait'> {
+  readonly epoch: number;
+  readonly slot: number;
+}
+
+/** The operations that are about a claim with a proposed epoch: see scripts/step.ts. */
+export function attemptText(kind: 'c' | 'f' | 'l', attempt: Attempt): string {
+  const { owner, capacity, ttlMs, wait, epoch, slot } = attempt;
+  return `${kind}${slot} ${epoch} ${ttlMs} ${wait ? 1 : 0} ${owner} ${epoch} ${capacity} ${ttlMs}`;
 }

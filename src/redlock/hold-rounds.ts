@@ -3,8 +3,9 @@
  */
 import { validityMs } from '../core/clock.ts';
 import type { RenewOutcome } from '../core/store.ts';
+import { attemptText } from './claim-round.ts';
 import { NoQuorumError } from './errors.ts';
-import type { Asker, RedlockNode } from './node.ts';
+import { type Asker, type RedlockNode, UNHEARD } from './node.ts';
 import type { Runs } from './runs.ts';
 import { type Watch, Watched } from './watch.ts';
 
@@ -25,8 +26,6 @@ export interface RoundParts {
   readonly watch: Watch;
   readonly timeoutMs: number;
 }
-
-const UNHEARD: Asker = { onAnswer() {}, onFailure() {} };
 
 /** Counts who has said yes, no, and nothing. */
 abstract class Round<Outcome> extends Watched implements Asker {
@@ -112,7 +111,7 @@ export class RenewRound extends Round<RenewOutcome> {
   constructor(parts: RoundParts, held: Held) {
     super(parts);
     this.#held = held;
-    parts.runs.ask(this, held.lock, `r${held.epoch} ${held.ttlMs} ${held.owner}`);
+    parts.runs.ask(this, held.lock, `r${held.ttlMs} ${held.owner} ${held.epoch}`);
   }
 
   protected override isYes(answer: unknown): boolean {
@@ -141,10 +140,10 @@ export class RenewRound extends Round<RenewOutcome> {
 
   /** The lease has just been confirmed: while that lasts, a node where the lock is free may have it too. */
   #fill(node: RedlockNode): void {
-    const { owner, lock, slot, epoch, capacity, ttlMs } = this.#held;
+    const { lock, ttlMs } = this.#held;
     const startedMs = this.dueMs - this.parts.timeoutMs;
     if (performance.now() - startedMs >= validityMs(ttlMs)) return;
-    node.ask(lock, `f${epoch} ${slot} ${capacity} ${ttlMs} 0 ${owner}`, UNHEARD);
+    node.ask(lock, attemptText('f', { ...this.#held, wait: false }), UNHEARD);
   }
 }
 

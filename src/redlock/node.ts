@@ -25,6 +25,9 @@ export interface Asker {
   onFailure(node: RedlockNode, cause: unknown): void;
 }
 
+/** Asks for nothing but that it is done. */
+export const UNHEARD: Asker = { onAnswer() {}, onFailure() {} };
+
 /** What a node says of itself. */
 export interface Standing {
   readonly state: 'votes' | 'new' | 'back';

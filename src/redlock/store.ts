@@ -17,10 +17,10 @@ import type { RedisClient } from '../redis/clients/client.ts';
 import { Layout, newNonce } from '../redis/layout.ts';
 import { MisconfiguredError } from '../redis/setup.ts';
 import { slotOf } from '../redis/slots.ts';
-import { ClaimRound, claimOf, type Lost, type RoundResult } from './claim-round.ts';
+import { attemptText, ClaimRound, type Lost, type RoundResult } from './claim-round.ts';
 import { GUARANTEES } from './guarantees.ts';
 import { DropRound, type Held, RenewRound, type RoundParts } from './hold-rounds.ts';
-import { RedlockNode } from './node.ts';
+import { RedlockNode, UNHEARD } from './node.ts';
 import type { Settings } from './options.ts';
 import { answerTo } from './outcome.ts';
 import { Proposals } from './proposals.ts';
@@ -170,7 +170,7 @@ export class RedlockStore implements LeaseStore {
     for (let count = 0; count < MAX_PROPOSALS; count += 1) {
       const epoch = this.#proposals.next();
       const round = this.#claimRound(session, claim, epoch, place);
-      session.runs.ask(round, place.lock, claimOf(claim, epoch, place.slot));
+      session.runs.ask(round, place.lock, attemptText('c', { ...claim, epoch, slot: place.slot }));
       result = await round.result;
       if (result.is === 'won') return this.#won(claim, epoch, place, result.wanted);
       if (!this.#isOnlyTooLow(result)) break;
@@ -199,7 +199,7 @@ export class RedlockStore implements LeaseStore {
         drop.onFailure(node, cause);
       },
     };
-    session.runs.ask(asker, lock, `a${owner}`, claimOf(again, epoch, slot));
+    session.runs.ask(asker, lock, `a${owner}`, attemptText('c', { ...again, epoch, slot }));
     const [dropped, claimed] = await Promise.allSettled([drop.result, claim.result]);
     const result = claimed.status === 'fulfilled' ? claimed.value : undefined;
     if (result?.is === 'won') {
@@ -279,8 +279,6 @@ export class RedlockStore implements LeaseStore {
 async function lookAgain({ nodes }: Session): Promise<void> {
   await Promise.all(nodes.map((node) => node.prepare()));
 }
-
-const UNHEARD = { onAnswer(): void {}, onFailure(): void {} };
 
 function granted(claim: Claim, { epoch, ttlMs }: Held, wanted: boolean): ClaimOutcome {
   return { is: 'granted', claim, epoch: BigInt(epoch), ttlMs, wanted };

@@ -13,13 +13,17 @@ import { readHistory, startWorkers } from './redis-register.ts';
 import { Masters, TTL_MS } from './redlock-masters.ts';
 
 const KEY = 'order:7';
-const MARKER = 'leasehold:redlock';
-const EPOCHS = 'leasehold:redlock:epochs';
+const MEMORY = 'leasehold:redlock';
 /** A lock that is valid for so long that a test sees whether somebody else gets it meanwhile. */
 const LONG_TTL_MS = 3_000;
 
+/** State, longest ttl, floor, witness, run id, and since when: see src/redlock/scripts/marker.ts. */
+async function markerOf(server: RedisServer): Promise<string[]> {
+  return String(await server.command('HGET', MEMORY, 'node')).split(' ');
+}
+
 async function isVoting(server: RedisServer): Promise<boolean> {
-  return String(await server.command('GET', MARKER)).includes(' votes ');
+  return (await markerOf(server))[0] === 'votes';
 }
 
 async function restartEmpty(server: RedisServer): Promise<void> {
@@ -63,7 +67,7 @@ lane('Redlock and nodes that forget', TOOLS.redis, () => {
       masters.proxies[2]?.forward();
       await until('the first abstains', async () => {
         await other.tryAcquire('probe').catch(() => null);
-        return String(await first.command('GET', MARKER)).includes(' new ');
+        return (await markerOf(first))[0] === 'new';
       });
       const waiting = other.acquire(KEY);
       let next: Lease | undefined;
@@ -84,7 +88,7 @@ lane('Redlock and nodes that forget', TOOLS.redis, () => {
       const epoch = BigInt(Date.now() - Date.UTC(2020, 0, 1) + 3_600_000) * 1_000n;
       const slot = String((await import('../../dist/src/redis/slots.js')).slotOf(`lock:${KEY}`));
       for (const server of [first, second]) {
-        await server.command('HSET', EPOCHS, slot, String(epoch));
+        await server.command('HSET', MEMORY, slot, String(epoch));
       }
       await restartEmpty(first);
       second.pause();
@@ -97,7 +101,7 @@ lane('Redlock and nodes that forget', TOOLS.redis, () => {
         await one.withLock('other', async () => {});
         return isVoting(first);
       });
-      expect(Number(await third.command('HGET', EPOCHS, slot))).toBeLessThan(Number(epoch));
+      expect(Number(await third.command('HGET', MEMORY, slot))).toBeLessThan(Number(epoch));
       second.pause();
       // It has learned nothing from refusals yet: what it proposes at first is an hour too low.
       const lease = await masters.manager().acquire(KEY);
@@ -118,8 +122,8 @@ lane('Redlock and nodes that forget', TOOLS.redis, () => {
       // Only a client with a short ttl is left to see it.
       await until('it abstains for the long one', async () => {
         await one.withLock('other', async () => {});
-        const marker = String(await first.command('GET', MARKER));
-        return marker.split(' ')[3] === String(LONG_TTL_MS) && !marker.includes(' votes ');
+        const [state, longest] = await markerOf(first);
+        return longest === String(LONG_TTL_MS) && state !== 'votes';
       });
     });
 
@@ -129,9 +133,9 @@ lane('Redlock and nodes that forget', TOOLS.redis, () => {
       return Number(/cmdstat_info:calls=(\d+)/.exec(figures)?.[1] ?? 0);
     }
     const stateOf = async (server: RedisServer): Promise<string> =>
-      String(await server.command('GET', MARKER)).split(' ')[1] as string;
+      (await markerOf(server))[0] as string;
     const witnessOf = async (server: RedisServer): Promise<string> =>
-      String(await server.command('GET', MARKER)).split(' ')[5] as string;
+      (await markerOf(server))[3] as string;
 
     test('a node is asked for its run id once, and again when its witness is gone', async () => {
       const { one } = await begin();
@@ -162,7 +166,7 @@ lane('Redlock and nodes that forget', TOOLS.redis, () => {
           if (how.startsWith('replaced')) {
             await replica.command('REPLICAOF', '127.0.0.1', first.port);
             await until('the replica has the marker', async () => {
-              return (await replica.command('GET', MARKER)) !== null;
+              return (await replica.command('HGET', MEMORY, 'node')) !== null;
             });
             await replica.command('REPLICAOF', 'NO', 'ONE');
             masters.proxies[0]?.retarget(replica.port);

@@ -11,10 +11,10 @@ export const INQUIRE: Script = script(
   'inquire',
   `
 local call = redis.call
-local function text(number) return string.format('%.0f', number) end
 ${TRUSTED_LUA}${STANDING_LUA}
 local run, state, since, longest, highest, _, timeMs = standing(ARGV[1])
-for _, epoch in ipairs(call('HVALS', EPOCHS)) do highest = math.max(highest, tonumber(epoch)) end
+-- The marker is no number.
+for _, epoch in ipairs(call('HVALS', MEMORY)) do highest = math.max(highest, tonumber(epoch) or 0) end
 local leftMs = state == 'votes' and 0 or math.max(0, since + longest - timeMs())
 return { state, run, text(leftMs), text(longest), text(highest) }
 `,

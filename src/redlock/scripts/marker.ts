@@ -1,16 +1,19 @@
 /**
  * What a node knows about itself, for the scripts to begin with: whether it remembers all that it may have granted.
  *
- * The marker is a string without expiry, `run state since longest floor witness`:
+ * It is kept in one hash without expiry. The fields that are numbers are hash slots (as a cluster counts them) of the
+ * locks' names, and hold the highest epoch of each; so they need no expiry, and take no more than some megabyte. The field
+ * `node` is the marker, `state longest floor witness run since`. Being together, they are read by one command, and lost
+ * together.
  *
  * | part    | is                                                                                                |
  * |---------|---------------------------------------------------------------------------------------------------|
- * | run     | the run id of the process that was seen last; another one means that writes may have been lost    |
  * | state   | `votes`, or `new` (there was no marker) or `back` (another run) while the node abstains           |
- * | since   | when it began to abstain, in milliseconds of its own clock                                        |
  * | longest | the longest ttl that any client may use here, in milliseconds                                     |
  * | floor   | every epoch that this node may have accepted and forgotten is at or below it                      |
  * | witness | a channel that a connection to that process has subscribed to, or nothing                         |
+ * | run     | the run id of the process that was seen last; another one means that writes may have been lost    |
+ * | since   | when it began to abstain, in milliseconds of its own clock                                        |
  *
  * It is read in each run of a script and not kept by clients: they cannot know to which process their next request goes.
  *
@@ -20,16 +23,14 @@
  * listens, the process is that one.
  */
 export const TRUSTED_LUA = `
-local MARKER = 'leasehold:redlock'
-local EPOCHS = 'leasehold:redlock:epochs'
+local MEMORY = 'leasehold:redlock'
 
 -- The floor, when the marker says that this process votes; nil when that has to be looked into. A client is its word
 -- on durability, its longest ttl, and its witness.
-local function trusted(client)
-  local longest, floor, witness =
-    string.match(call('GET', MARKER) or '', ' votes %d+ (%d+) (%d+) (%S*)$')
+local function trusted(marker, client)
+  local longest, floor, witness = string.match(marker or '', '^votes (%d+) (%d+) (%S*) ')
   if not longest or tonumber(longest) < tonumber(string.match(client, '^%d (%d+)')) then return nil end
-  if string.sub(client, 1, 1) == '1' or (witness ~= '' and call('PUBSUB', 'NUMSUB', witness)[2] > 0) then
+  if string.byte(client) == 49 or (witness ~= '' and call('PUBSUB', 'NUMSUB', witness)[2] > 0) then
     return tonumber(floor)
   end
   return nil
@@ -37,13 +38,19 @@ end
 `;
 
 export const STANDING_LUA = `
+local function text(number) return string.format('%.0f', number) end
+
+local function markerOf(state, longest, floor, witness, run, since)
+  return table.concat({ state, text(longest), text(floor), witness, run, text(since) }, ' ')
+end
+
 -- The marker's parts, brought up to date, and the clock. A durable node loses nothing in a restart; without a marker it
 -- is new.
 local function standing(client)
   local durable, maxTtl, own = string.match(client, '^(%d) (%d+) (%S*)$')
-  local known = call('GET', MARKER)
-  local run, state, since, longest, floor =
-    string.match(known or '', '^(%x+) (%a+) (%d+) (%d+) (%d+) %S*$')
+  local known = call('HGET', MEMORY, 'node')
+  local state, longest, floor, run, since =
+    string.match(known or '', '^(%a+) (%d+) (%d+) %S* (%x+) (%d+)$')
   local info = call('INFO', 'server')
   local isSame = run and (durable == '1' or string.find(info, 'run_id:' .. run, 1, true))
   local witness = call('PUBSUB', 'NUMSUB', own)[2] > 0 and own or ''
@@ -63,8 +70,8 @@ local function standing(client)
   end
   if not isSame then run = string.match(info, 'run_id:(%x+)') end
   longest, floor = math.max(tonumber(longest or 0), tonumber(maxTtl)), tonumber(floor or 0)
-  local marker = table.concat({ run, state, text(since), text(longest), text(floor), witness }, ' ')
-  if marker ~= known then call('SET', MARKER, marker) end
+  local marker = markerOf(state, longest, floor, witness, run, since)
+  if marker ~= known then call('HSET', MEMORY, 'node', marker) end
   return run, state, since, longest, floor, witness, timeMs
 end
 `;

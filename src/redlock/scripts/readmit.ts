@@ -12,7 +12,6 @@ export const READMIT: Script = script(
   'readmit',
   `
 local call = redis.call
-local function text(number) return string.format('%.0f', number) end
 ${TRUSTED_LUA}${STANDING_LUA}
 local run, state, since, longest, floor, witness, timeMs = standing(ARGV[1])
 if state == 'votes' then return 1 end
@@ -22,8 +21,7 @@ floor = math.max(floor, tonumber(ARGV[3]))
 longest = math.max(longest, tonumber(ARGV[4]))
 local isOver = ARGV[5] == '1' or timeMs() >= since + longest
 state = isOver and 'votes' or state
-local marker = table.concat({ run, state, text(since), text(longest), text(floor), witness }, ' ')
-call('SET', MARKER, marker)
+call('HSET', MEMORY, 'node', markerOf(state, longest, floor, witness, run, since))
 return isOver and 1 or 0
 `,
 );

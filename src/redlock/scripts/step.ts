@@ -5,12 +5,13 @@
  *       further argument costs client and server more than that does
  * ARGV  channel of this process; 1 when durable, the client's longest ttl in ms and its witness (see marker.ts) in one text;
  *       then for each operation one text
- *       c<epoch> <slot> <capacity> <ttl in ms> <1 to wait> <owner>   claim with a proposed epoch
- *       r<epoch> <ttl in ms> <owner>                                 renew
- *       f<epoch> <slot> <capacity> <ttl in ms> 0 <owner>             fill in: the owner holds a majority of the others
- *       l<epoch> 0 <capacity> <ttl in ms> <1 to wait> <owner>        end an attempt that was lost, and queue
- *       d<owner>                                                     drop
- *       a<owner>, and a second text, c…                              drop, and claim again
+ *       c<slot> <epoch> <ttl in ms> <1 to wait> <owner> <epoch> <capacity> <ttl in ms>
+ *                                      claim with a proposed epoch; what comes last is kept at the lock as it is
+ *       r<ttl in ms> <owner> <epoch>   renew
+ *       f, as c                        fill in: the owner holds a majority of the others
+ *       l, as c                        end an attempt that was lost, and queue
+ *       d<owner>                       drop
+ *       a<owner>, and a second text    drop, and claim again as c does
  * gives the answer of each operation:
  *       c  0 accepted; 1 accepted, and wanted
  *          {1, ms until the lease ends by itself or -1 when another waiter looks at that, ahead, holder, highest epoch,
@@ -24,9 +25,6 @@
  *
  * Waiters and holders are kept as redis/scripts/key.ts describes it, but nobody is granted anything here by somebody
  * else's drop: no node knows whether the others would agree. The first waiter that listens is told to claim.
- *
- * The highest epochs are fields of one hash, one for each hash slot (as a cluster counts them) of the names, so that
- * they need no expiry and take no more than some megabyte. Names that share a slot share their epochs.
  */
 import { KEY_LUA } from '../../redis/scripts/key.ts';
 import { type Script, script } from '../../redis/scripts/script.ts';
@@ -38,38 +36,33 @@ export const STEP: Script = script(
 local call = redis.call
 local channel = ARGV[1]
 local MEMBERS = 'leasehold:m:'
+local CLAIM, DROP, RENEW, SWAP = string.byte('cdra', 1, 4)
 local operations = #KEYS
 local floor
 ${TRUSTED_LUA}
-local function read(operation)
-  return string.match(operation, '^%a(%d+) (%d+) (%d+) (%d+) ([01]) (.*)$')
-end
-
 -- What nearly every call needs, a claim of a free lock, and a renewal or a drop of one that nobody waits for. The rest is
 -- in functions, which a server makes anew in each call.
 local function quick(lock, operation)
-  local kind = string.sub(operation, 1, 1)
-  if kind == 'c' then
-    floor = floor or trusted(ARGV[2])
-    if not floor then return nil end
-    local epoch, slot, all, ttl, _, owner = read(operation)
+  local kind = string.byte(operation)
+  if kind == CLAIM then
+    local slot, epoch, ttl, kept = string.match(operation, '^c(%d+) (%d+) (%d+) [01] (.*)$')
+    local known = call('HMGET', MEMORY, 'node', slot)
+    floor = floor or trusted(known[1], ARGV[2])
     local proposed = tonumber(epoch)
-    if proposed <= floor or proposed <= tonumber(call('HGET', EPOCHS, slot) or '0') then return nil end
-    local value = owner .. ' ' .. epoch .. ' ' .. all .. ' ' .. ttl .. ' ' .. channel
-    if not call('SET', lock, value, 'NX', 'PX', ttl) then return nil end
-    call('HSET', EPOCHS, slot, epoch)
+    if not floor or proposed <= floor or proposed <= tonumber(known[2] or '0') then return nil end
+    if not call('SET', lock, kept .. ' ' .. channel, 'NX', 'PX', ttl) then return nil end
+    call('HSET', MEMORY, slot, epoch)
     return 0
   end
   local start, ttl
-  if kind == 'd' then
-    start = string.sub(operation, 2) .. ' '
-  elseif kind == 'r' then
-    local epoch, owner
-    epoch, ttl, owner = string.match(operation, '^r(%d+) (%d+) (.*)$')
-    start = owner .. ' ' .. epoch .. ' '
+  if kind == DROP then
+    start = string.sub(operation, 2)
+  elseif kind == RENEW then
+    ttl, start = string.match(operation, '^r(%d+) (.*)$')
   else
     return nil
   end
+  start = start .. ' '
   local value = redis.pcall('GET', lock)
   if type(value) ~= 'string' or string.sub(value, 1, #start) ~= start then return 0 end
   if ttl then call('PEXPIRE', lock, ttl) else call('DEL', lock) end
@@ -77,15 +70,18 @@ local function quick(lock, operation)
 end
 
 local function library()
-  local function text(number) return string.format('%.0f', number) end
 ${STANDING_LUA}
+  local function read(operation)
+    return string.match(operation, '^%a(%d+) (%d+) (%d+) ([01]) (.*) %d+ (%d+) %d+$')
+  end
+
   local SHARED = 'leasehold:shared'
   local refusal
 
   -- Nil when the node votes, else the answer of who abstains.
   local function abstention()
     if floor or refusal then return refusal end
-    floor = trusted(ARGV[2])
+    floor = trusted(call('HGET', MEMORY, 'node'), ARGV[2])
     if floor then return nil end
     local _, state, since, longest, low, _, timeMs = standing(ARGV[2])
     if state == 'votes' then
@@ -97,7 +93,7 @@ ${STANDING_LUA}
   end
 
   local function highest(slot)
-    return math.max(floor, tonumber(call('HGET', EPOCHS, slot) or '0'))
+    return math.max(floor, tonumber(call('HGET', MEMORY, slot) or '0'))
   end
 
   local time = call('TIME')
@@ -107,7 +103,7 @@ ${STANDING_LUA}
   local function mint() return 0 end
 ${KEY_LUA}
   local function accept(owner, epoch, slot, all, ttl)
-    call('HSET', EPOCHS, slot, epoch)
+    call('HSET', MEMORY, slot, epoch)
     call('SET', lock, table.concat({ owner, epoch, all, ttl, channel }, ' '), 'PX', ttl)
   end
 
@@ -190,7 +186,7 @@ ${KEY_LUA}
     -- A higher epoch may have been refused by the others: it stays the highest here.
     local known = highest(slot)
     accept(owner, epoch, slot, all, ttl)
-    if known > tonumber(epoch) then call('HSET', EPOCHS, slot, text(known)) end
+    if known > tonumber(epoch) then call('HSET', MEMORY, slot, text(known)) end
     return 1
   end
 
@@ -225,9 +221,9 @@ ${KEY_LUA}
     local notALock = use(name, MEMBERS .. name, 'leasehold:o:' .. name)
     local owner = string.sub(operation, 2)
     local epoch, slot, all, ttl, wait
-    if kind == 'r' then epoch, ttl, owner = string.match(operation, '^r(%d+) (%d+) (.*)$')
+    if kind == 'r' then ttl, owner, epoch = string.match(operation, '^r(%d+) (.*) (%d+)$')
     elseif kind ~= 'd' and kind ~= 'a' then
-      epoch, slot, all, ttl, wait, owner = read(operation)
+      slot, epoch, ttl, wait, owner, all = read(operation)
     end
     if notALock then
       if kind == 'd' or kind == 'a' then
@@ -244,7 +240,7 @@ ${KEY_LUA}
     else
       answer = drop(owner)
       if again and answer == 1 then
-        epoch, slot, all, ttl, wait, owner = read(again)
+        slot, epoch, ttl, wait, owner, all = read(again)
         answer = { 1, abstention() or claim(owner, epoch, slot, all, ttl, wait == '1') }
       end
     end
@@ -253,20 +249,25 @@ ${KEY_LUA}
   end
 end
 
-local names = {}
-for index = 1, operations do names[index] = MEMBERS .. KEYS[index] end
-local isQuiet = call('EXISTS', unpack(names)) == 0
+local isQuiet, names
+if operations == 1 then
+  isQuiet = call('EXISTS', MEMBERS .. KEYS[1]) == 0
+else
+  names = {}
+  for index = 1, operations do names[index] = MEMBERS .. KEYS[index] end
+  isQuiet = call('EXISTS', unpack(names)) == 0
+end
 local run
 local answers = {}
 local cursor = 2
 for index = 1, operations do
   cursor = cursor + 1
   local operation, again = ARGV[cursor], nil
-  if string.sub(operation, 1, 1) == 'a' then
+  if string.byte(operation) == SWAP then
     cursor = cursor + 1
     again = ARGV[cursor]
   end
-  local isAlone = isQuiet or call('EXISTS', names[index]) == 0
+  local isAlone = isQuiet or (names and call('EXISTS', names[index]) == 0)
   local answer = isAlone and quick(KEYS[index], operation)
   if not answer then
     isQuiet = false
