@@ -26,10 +26,11 @@ export interface ClaimRoundParts {
   readonly epoch: number;
   readonly timeoutMs: number;
   readonly onAbstention: () => void;
+  /** Called once. May not throw. */
+  readonly onEnd: (result: RoundResult) => void;
 }
 
 export class ClaimRound extends Watched implements Asker {
-  readonly result: Promise<RoundResult>;
   readonly #parts: ClaimRoundParts;
   /** By the nodes' numbers. */
   readonly #votes: (Vote | undefined)[] = [];
@@ -37,14 +38,10 @@ export class ClaimRound extends Watched implements Asker {
   #accepted = 0;
   #isWanted = false;
   #state: 'open' | 'won' | 'lost' = 'open';
-  #settle: (result: RoundResult) => void = () => {};
 
   constructor(parts: ClaimRoundParts) {
     super();
     this.#parts = parts;
-    this.result = new Promise((resolve) => {
-      this.#settle = resolve;
-    });
     parts.watch.begin(this, parts.timeoutMs);
   }
 
@@ -79,13 +76,13 @@ export class ClaimRound extends Watched implements Asker {
   #win(): void {
     this.#state = 'won';
     this.#parts.watch.end(this);
-    this.#settle({ is: 'won', wanted: this.#isWanted });
+    this.#parts.onEnd({ is: 'won', wanted: this.#isWanted });
   }
 
   #lose(): void {
     if (this.#state !== 'open') return;
     this.#state = 'lost';
-    const { nodes, claim, watch, timeoutMs } = this.#parts;
+    const { nodes, claim, watch, timeoutMs, onEnd } = this.#parts;
     watch.end(this);
     const votes: Vote[] = [];
     for (const node of nodes) {
@@ -95,23 +92,26 @@ export class ClaimRound extends Watched implements Asker {
       if (vote === undefined || vote.is === 'silent') this.#end(node, false);
       if (vote?.is === 'accepted') this.#end(node, claim.wait);
     }
-    this.#settle({ is: 'lost', votes, tookMs: performance.now() - this.dueMs + timeoutMs });
+    onEnd({ is: 'lost', votes, tookMs: performance.now() - this.dueMs + timeoutMs });
   }
 
   #end(node: RedlockNode, wait: boolean): void {
     const { claim, lock, epoch } = this.#parts;
     // Which slot it is in does not matter any more.
-    node.ask(lock, attemptText('l', { ...claim, wait, epoch, slot: 0 }), UNHEARD);
+    node.ask(lock, attemptText('l', { ...claim, wait }, epoch, 0), UNHEARD);
   }
 }
 
-interface Attempt extends Pick<Claim, 'owner' | 'capacity' | 'ttlMs' | 'wait'> {
-  readonly epoch: number;
-  readonly slot: number;
-}
+type Attempt = Pick<Claim, 'owner' | 'capacity' | 'ttlMs' | 'wait'>;
 
 /** The operations that are about a claim with a proposed epoch: see scripts/step.ts. */
-export function attemptText(kind: 'c' | 'f' | 'l', attempt: Attempt): string {
-  const { owner, capacity, ttlMs, wait, epoch, slot } = attempt;
-  return `${kind}${slot} ${epoch} ${ttlMs} ${wait ? 1 : 0} ${owner} ${epoch} ${capacity} ${ttlMs}`;
+export function attemptText(
+  kind: 'c' | 'f' | 'l',
+  { owner, capacity, ttlMs, wait }: Attempt,
+  epoch: number,
+  slot: number,
+): string {
+  // Numbers above 2^31 take long to become text.
+  const proposed = String(epoch);
+  return `${kind}${slot} ${proposed} ${ttlMs} ${wait ? 1 : 0} ${owner} ${proposed} ${capacity} ${ttlMs}`;
 }

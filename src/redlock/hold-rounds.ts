@@ -140,10 +140,10 @@ export class RenewRound extends Round<RenewOutcome> {
 
   /** The lease has just been confirmed: while that lasts, a node where the lock is free may have it too. */
   #fill(node: RedlockNode): void {
-    const { lock, ttlMs } = this.#held;
+    const { lock, ttlMs, epoch, slot } = this.#held;
     const startedMs = this.dueMs - this.parts.timeoutMs;
     if (performance.now() - startedMs >= validityMs(ttlMs)) return;
-    node.ask(lock, attemptText('f', { ...this.#held, wait: false }), UNHEARD);
+    node.ask(lock, attemptText('f', { ...this.#held, wait: false }, epoch, slot), UNHEARD);
   }
 }
 

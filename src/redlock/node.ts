@@ -108,34 +108,21 @@ export class RedlockNode {
 
   /** Asks this node alone, now. */
   ask(lock: string, operation: string, asker: Asker): void {
-    void this.run([lock], [operation], [asker]);
+    this.run([lock], [operation], [asker]);
   }
 
-  /** Sends operations, of which some have two texts, on one lock each. Never rejects. */
-  async run(
-    locks: readonly string[],
-    operations: readonly string[],
-    askers: readonly Asker[],
-  ): Promise<void> {
+  /** Sends operations, of which some have two texts, on one lock each. */
+  run(locks: readonly string[], operations: readonly string[], askers: readonly Asker[]): void {
     if (!this.#isReady || this.#unanswered >= MAX_UNANSWERED) {
       this.#refuse(askers);
       return;
     }
     this.#unanswered += askers.length;
-    try {
-      const args = [this.#channel, this.#self, ...operations];
-      const answers = await this.#client.evaluate(STEP, locks, args);
-      if (!Array.isArray(answers) || answers.length !== askers.length) {
-        throw new Error('it answered a script with something else: is there a proxy in between?');
-      }
-      for (let index = 0; index < askers.length; index += 1) {
-        askers[index]?.onAnswer(this, answers[index]);
-      }
-    } catch (cause) {
-      for (const asker of askers) asker.onFailure(this, cause);
-    } finally {
-      this.#unanswered -= askers.length;
-    }
+    const args = [this.#channel, this.#self, ...operations];
+    this.#client.evaluate(STEP, locks, args).then(
+      (answers) => this.#answered(askers, answers),
+      (cause) => this.#failed(askers, cause),
+    );
   }
 
   /** The server says that nobody listens, although this store should. */
@@ -202,6 +189,23 @@ export class RedlockNode {
     } catch (cause) {
       throw explain(cause, 'INFO (+info)');
     }
+  }
+
+  #answered(askers: readonly Asker[], answers: unknown): void {
+    if (!Array.isArray(answers) || answers.length !== askers.length) {
+      const what = 'it answered a script with something else: is there a proxy in between?';
+      this.#failed(askers, new Error(what));
+      return;
+    }
+    this.#unanswered -= askers.length;
+    for (let index = 0; index < askers.length; index += 1) {
+      askers[index]?.onAnswer(this, answers[index]);
+    }
+  }
+
+  #failed(askers: readonly Asker[], cause: unknown): void {
+    this.#unanswered -= askers.length;
+    for (const asker of askers) asker.onFailure(this, cause);
   }
 
   #refuse(askers: readonly Asker[]): void {

@@ -39,6 +39,6 @@ export class Runs {
     const [locks, operations, askers] = [this.#locks, this.#operations, this.#askers];
     if (askers.length === 0) return;
     this.#askers = [];
-    for (const node of this.#nodes) void node.run(locks, operations, askers);
+    for (const node of this.#nodes) node.run(locks, operations, askers);
   }
 }

@@ -82,18 +82,15 @@ export class RedlockStore implements LeaseStore {
     this.#session = session;
   }
 
-  async claim(claim: Claim): Promise<ClaimOutcome> {
-    const session = this.#opened();
-    if (this.#misconfigured !== null) await lookAgain(session);
-    const refused = this.#refusal(claim);
-    if (refused !== null) return refused;
-    const held = this.#held.get(claim.owner);
-    if (held !== undefined) {
-      const outcome = await this.#renewOne(session, held);
-      if (outcome.is === 'unknown') throw outcome.cause;
-      if (outcome.is === 'held') return granted(claim, held, outcome.wanted);
+  claim(claim: Claim): Promise<ClaimOutcome> {
+    const session = this.#session;
+    if (session === null) return Promise.reject(notOpen());
+    // Not `async` for what nearly every call is: each such function costs turns of the event loop.
+    if (this.#misconfigured !== null || this.#held.has(claim.owner)) {
+      return this.#claimAgain(session, claim);
     }
-    return this.#propose(session, claim);
+    const refused = this.#refusal(claim);
+    return refused === null ? this.#propose(session, claim) : Promise.resolve(refused);
   }
 
   renew(claims: readonly Claim[]): Promise<readonly RenewOutcome[]> {
@@ -105,16 +102,13 @@ export class RedlockStore implements LeaseStore {
     return Promise.all(outcomes);
   }
 
-  async drop({ key, owner }: ClaimId, again?: Claim): Promise<DropOutcome> {
-    const session = this.#opened();
-    const isHeld = this.#held.delete(owner);
-    if (again !== undefined && this.#misconfigured !== null) await lookAgain(session);
-    const refused = again === undefined ? null : this.#refusal(again);
-    const round = new DropRound(session, isHeld);
-    if (again !== undefined && refused === null) return this.#swap(session, owner, again, round);
+  drop({ key, owner }: ClaimId, again?: Claim): Promise<DropOutcome> {
+    const session = this.#session;
+    if (session === null) return Promise.reject(notOpen());
+    if (again !== undefined) return this.#dropAndClaim(session, owner, again);
+    const round = new DropRound(session, this.#held.delete(owner));
     session.runs.ask(round, this.#lockOf(key), `d${owner}`);
-    const held = await round.result;
-    return { held, next: held ? refused : null };
+    return round.result.then((held) => ({ held, next: null }));
   }
 
   async close(): Promise<void> {
@@ -163,19 +157,57 @@ export class RedlockStore implements LeaseStore {
     return detail === undefined ? null : { is: 'refused', reason: 'unsupported', detail };
   }
 
-  /** Claims with a new epoch, and with a higher one while that is all that is missing. */
-  async #propose(session: Session, claim: Claim): Promise<ClaimOutcome> {
-    const place = this.#placeOf(claim.key);
-    let result: RoundResult | undefined;
-    for (let count = 0; count < MAX_PROPOSALS; count += 1) {
-      const epoch = this.#proposals.next();
-      const round = this.#claimRound(session, claim, epoch, place);
-      session.runs.ask(round, place.lock, attemptText('c', { ...claim, epoch, slot: place.slot }));
-      result = await round.result;
-      if (result.is === 'won') return this.#won(claim, epoch, place, result.wanted);
-      if (!this.#isOnlyTooLow(result)) break;
+  /** What is held is claimed again, or nobody could claim anything the last time. */
+  async #claimAgain(session: Session, claim: Claim): Promise<ClaimOutcome> {
+    if (this.#misconfigured !== null) await lookAgain(session);
+    const refused = this.#refusal(claim);
+    if (refused !== null) return refused;
+    const held = this.#held.get(claim.owner);
+    if (held !== undefined) {
+      const outcome = await this.#renewOne(session, held);
+      if (outcome.is === 'unknown') throw outcome.cause;
+      if (outcome.is === 'held') return granted(claim, held, outcome.wanted);
     }
-    return answerTo(claim, result as Lost, this.#quorum);
+    return this.#propose(session, claim);
+  }
+
+  /** Claims with a new epoch, and with a higher one while that is all that is missing. */
+  #propose(session: Session, claim: Claim): Promise<ClaimOutcome> {
+    const place = this.#placeOf(claim.key);
+    return new Promise((resolve, reject) => {
+      let count = 0;
+      const propose = (): void => {
+        count += 1;
+        const epoch = this.#proposals.next();
+        const onEnd = (result: RoundResult): void => {
+          if (result.is === 'won') {
+            resolve(this.#won(claim, epoch, place, result.wanted));
+          } else if (this.#isOnlyTooLow(result) && count < MAX_PROPOSALS) {
+            propose();
+          } else {
+            try {
+              resolve(answerTo(claim, result, this.#quorum));
+            } catch (cause) {
+              reject(cause);
+            }
+          }
+        };
+        const round = this.#claimRound(session, claim, epoch, place, onEnd);
+        session.runs.ask(round, place.lock, attemptText('c', claim, epoch, place.slot));
+      };
+      propose();
+    });
+  }
+
+  async #dropAndClaim(session: Session, owner: string, again: Claim): Promise<DropOutcome> {
+    const isHeld = this.#held.delete(owner);
+    if (this.#misconfigured !== null) await lookAgain(session);
+    const round = new DropRound(session, isHeld);
+    const refused = this.#refusal(again);
+    if (refused === null) return this.#swap(session, owner, again, round);
+    session.runs.ask(round, this.#lockOf(again.key), `d${owner}`);
+    const held = await round.result;
+    return { held, next: held ? refused : null };
   }
 
   async #swap(
@@ -187,7 +219,11 @@ export class RedlockStore implements LeaseStore {
     const epoch = this.#proposals.next();
     const place = this.#placeOf(again.key);
     const { lock, slot } = place;
-    const claim = this.#claimRound(session, again, epoch, place);
+    let onEnd: (result: RoundResult) => void = () => {};
+    const claimed = new Promise<RoundResult>((resolve) => {
+      onEnd = resolve;
+    });
+    const claim = this.#claimRound(session, again, epoch, place, onEnd);
     const asker = {
       onAnswer(node: RedlockNode, answer: unknown): void {
         if (Array.isArray(answer)) claim.onAnswer(node, answer[1]);
@@ -199,10 +235,10 @@ export class RedlockStore implements LeaseStore {
         drop.onFailure(node, cause);
       },
     };
-    session.runs.ask(asker, lock, `a${owner}`, attemptText('c', { ...again, epoch, slot }));
-    const [dropped, claimed] = await Promise.allSettled([drop.result, claim.result]);
-    const result = claimed.status === 'fulfilled' ? claimed.value : undefined;
-    if (result?.is === 'won') {
+    session.runs.ask(asker, lock, `a${owner}`, attemptText('c', again, epoch, slot));
+    const [dropped] = await Promise.allSettled([drop.result]);
+    const result = await claimed;
+    if (result.is === 'won') {
       return { held: true, next: this.#won(again, epoch, place, result.wanted) };
     }
     if (dropped.status === 'rejected') throw dropped.reason;
@@ -211,19 +247,34 @@ export class RedlockStore implements LeaseStore {
       session.runs.ask(UNHEARD, lock, `d${again.owner}`);
       return { held: false, next: null };
     }
-    const lost = result as Lost;
-    const next = this.#isOnlyTooLow(lost)
+    const next = this.#isOnlyTooLow(result)
       ? await this.#propose(session, again)
-      : answerTo(again, lost, this.#quorum);
+      : answerTo(again, result, this.#quorum);
     return { held: true, next };
   }
 
-  #claimRound(session: Session, claim: Claim, epoch: number, { lock }: Place): ClaimRound {
+  #claimRound(
+    session: Session,
+    claim: Claim,
+    epoch: number,
+    { lock }: Place,
+    onEnd: (result: RoundResult) => void,
+  ): ClaimRound {
     const { nodes, quorum, watch } = session;
     const shareMs = Math.max(CLAIM_TIMEOUT_FLOOR_MS, claim.ttlMs * CLAIM_TIMEOUT_SHARE);
     const timeoutMs = Math.min(shareMs, session.timeoutMs);
     const { onAbstention } = session;
-    return new ClaimRound({ nodes, quorum, watch, lock, claim, epoch, timeoutMs, onAbstention });
+    return new ClaimRound({
+      nodes,
+      quorum,
+      watch,
+      lock,
+      claim,
+      epoch,
+      timeoutMs,
+      onAbstention,
+      onEnd,
+    });
   }
 
   #won(claim: Claim, epoch: number, { lock, slot }: Place, wanted: boolean): ClaimOutcome {
@@ -271,9 +322,13 @@ export class RedlockStore implements LeaseStore {
   }
 
   #opened(): Session {
-    if (this.#session === null) throw new Error('the redlock store is not open');
+    if (this.#session === null) throw notOpen();
     return this.#session;
   }
+}
+
+function notOpen(): Error {
+  return new Error('the redlock store is not open');
 }
 
 async function lookAgain({ nodes }: Session): Promise<void> {

@@ -80,21 +80,30 @@ abstract class IoredisClient implements RedisClient {
   abstract command(args: readonly string[], node?: string): Promise<unknown>;
   protected abstract connectionTo(node: string): IoredisConnection;
 
-  async evaluate(
+  /** Not `async`: nearly every call is answered, and such a function costs turns of the event loop. */
+  evaluate(script: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    const parts = [script.sha, String(keys.length), ...keys, ...args];
+    let reply: Promise<unknown>;
+    try {
+      this.checkConnection();
+      // The store makes runs of many calls itself. ioredis's own pipelines would have each wait for the one before.
+      reply = this.client.options.enableAutoPipelining
+        ? only(this.client.pipeline([['evalsha', ...parts]]).exec())
+        : this.client.evalsha(...parts);
+    } catch (error) {
+      return Promise.reject(this.explained(error));
+    }
+    return reply.catch((error: unknown) => {
+      if (!isUnknownScript(error)) throw this.explained(error);
+      return this.#evaluateText(script, keys, args);
+    });
+  }
+
+  async #evaluateText(
     script: Script,
     keys: readonly string[],
     args: readonly string[],
   ): Promise<unknown> {
-    const parts = [script.sha, String(keys.length), ...keys, ...args];
-    try {
-      this.checkConnection();
-      // The store makes runs of many calls itself. ioredis's own pipelines would have each wait for the one before.
-      return await (this.client.options.enableAutoPipelining
-        ? only(this.client.pipeline([['evalsha', ...parts]]).exec())
-        : this.client.evalsha(...parts));
-    } catch (error) {
-      if (!isUnknownScript(error)) throw this.explained(error);
-    }
     try {
       return await this.client.eval(script.lua, keys.length, ...keys, ...args);
     } catch (error) {
