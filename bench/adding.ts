@@ -16,6 +16,9 @@ export interface Entry {
   readonly tasks: number;
   /** As a job has it. */
   readonly keys: number;
+  readonly masters?: readonly BenchServer[];
+  /** Who has not ended so long after the time has come to a stand. */
+  readonly maxLateMs?: number;
   /** Of the entries that have the same here, only the fastest of the round that warms up goes on. */
   readonly tuning?: string;
 }
@@ -27,6 +30,7 @@ export interface Round {
   readonly gaveUp: number;
   readonly waits: Buckets;
   readonly longestWaitMs: number;
+  readonly longestHoldMs: number;
   readonly jain: number;
   /** The smallest share of a process, as a part of what is its due. */
   readonly leastShare: number;
@@ -102,12 +106,17 @@ async function addOnce(
   entry: Entry,
   durationMs: number,
 ): Promise<Round> {
-  const { contender, processes, tasks, keys } = entry;
-  const { port } = server;
+  const { contender, processes, tasks, keys, masters, maxLateMs = Infinity } = entry;
+  const common = {
+    port: server.port,
+    contender,
+    ...(masters && { masters: masters.map(({ port }) => port) }),
+  };
   await server.admin.flushall();
-  await crew.run({ kind: 'warm-up', port, contender }, processes);
+  await crew.run({ kind: 'warm-up', ...common }, processes, maxLateMs);
   const before = await server.look();
-  const done = await crew.run({ kind: 'add', port, contender, keys, tasks, durationMs }, processes);
+  const job = { kind: 'add', ...common, keys, tasks, durationMs } as const;
+  const done = await crew.run(job, processes, durationMs + maxLateMs);
   const after = await server.look();
   const operations = sumOf(done, (one) => one.operations);
   const found = await sumOfData(server);
@@ -121,6 +130,7 @@ async function addOnce(
     gaveUp: sumOf(done, (one) => one.gaveUp),
     waits: mergeBuckets(done.map((one) => one.waits)),
     longestWaitMs: Math.max(...done.map((one) => one.longestWaitMs)),
+    longestHoldMs: Math.max(...done.map((one) => one.longestHoldMs)),
     jain: jainIndex(done.flatMap((one) => one.byTask)),
     leastShare: (Math.min(...byProcess) * processes) / operations,
     commands: sumOf(done, (one) => one.commands) / operations - COMMANDS_OF_WORK,

@@ -8,6 +8,7 @@ import { setTimeout } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { LockManager } from 'leasehold';
 import { redis } from 'leasehold/redis';
+import { redlock } from 'leasehold/redlock';
 
 export interface Locker {
   /** Runs the work under the lock, and tells how often it gave up before it got it. */
@@ -83,8 +84,9 @@ const OPEN: Readonly<Record<string, Open>> = {
     };
   },
 
-  [OURS]: async ([client]) => {
-    const locks = new LockManager({ store: redis(client as Redis) });
+  [OURS]: async (clients) => {
+    const store = clients.length === 1 ? redis(clients[0] as Redis) : redlock(clients);
+    const locks = new LockManager({ store });
     return {
       async withLock(key, work) {
         const lease = await locks.acquire(key, { waitMs: MAX_WAIT_MS });

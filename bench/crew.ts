@@ -11,32 +11,48 @@ import type { Job, Results } from './jobs.ts';
 const START_DELAY_MS = 50;
 
 export class Crew {
-  readonly #workers: readonly ChildProcess[];
+  readonly #workers: ChildProcess[];
+  readonly #nodeOptions: readonly string[];
 
   constructor(size: number, nodeOptions: readonly string[] = []) {
-    const program = join(import.meta.dirname, 'worker.js');
-    this.#workers = Array.from({ length: size }, () =>
-      fork(program, { execArgv: [...process.execArgv, ...nodeOptions] }),
-    );
+    this.#nodeOptions = nodeOptions;
+    this.#workers = Array.from({ length: size }, () => this.#start());
   }
 
-  /** Gives the job to the first so many processes, all at the same moment. */
+  /**
+   * Gives the job to the first so many processes, all at the same moment. Whoever has not answered in time is killed,
+   * and another takes its place.
+   */
   async run<Kind extends Job['kind']>(
     job: Extract<Job, { kind: Kind }>,
     size: number = this.#workers.length,
+    maxMs = Infinity,
   ): Promise<Results[Kind][]> {
     const startAtMs = Date.now() + START_DELAY_MS;
     const crew = this.#workers.slice(0, size);
     const answers = crew.map((worker, place) =>
       answerTo<Results[Kind]>(worker, { ...job, startAtMs, place }),
     );
+    const kill = (): void => {
+      for (const worker of crew) worker.kill('SIGKILL');
+    };
+    const timer = maxMs === Infinity ? undefined : setTimeout(kill, maxMs);
     // All have answered before anything else is asked, or an answer would be taken for another's.
     await Promise.allSettled(answers);
+    clearTimeout(timer);
+    for (const [place, worker] of crew.entries()) {
+      if (worker.killed || worker.exitCode !== null) this.#workers[place] = this.#start();
+    }
     return Promise.all(answers);
   }
 
   end(): void {
     for (const worker of this.#workers) worker.kill();
+  }
+
+  #start(): ChildProcess {
+    const program = join(import.meta.dirname, 'worker.js');
+    return fork(program, { execArgv: [...process.execArgv, ...this.#nodeOptions] });
   }
 }
 
@@ -58,7 +74,7 @@ async function answerTo<Answer>(worker: ChildProcess, message: object): Promise<
   const stop = new AbortController();
   const { signal } = stop;
   const died = once(worker, 'exit', { signal }).then(([code]) => {
-    throw new Error(`a worker ended with ${code}`);
+    throw new Error(worker.killed ? 'it had not ended in time' : `a worker ended with ${code}`);
   });
   const answer = once(worker, 'message', { signal }).then(([value]) => value);
   died.catch(() => {});

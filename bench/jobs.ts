@@ -5,7 +5,9 @@ import type { Contender } from './contenders.ts';
 import type { Buckets } from './histogram.ts';
 
 interface Common {
+  /** Of the server with the data, and with the locks too unless there are masters for them. */
   readonly port: number;
+  readonly masters?: readonly number[];
   readonly contender: Contender;
 }
 
@@ -31,6 +33,8 @@ export interface AddResult {
   readonly gaveUp: number;
   readonly waits: Buckets;
   readonly longestWaitMs: number;
+  /** The longest time that the work itself took. */
+  readonly longestHoldMs: number;
   readonly byTask: readonly number[];
   readonly cpuUs: number;
   /** Commands that its clients sent, those of the work included. */

@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { type Lease, LockManager } from 'leasehold';
 import { redis } from 'leasehold/redis';
-import { type Contender, commandsSent, connect, type Locker, openContender } from './contenders.ts';
+import { commandsSent, connect, type Locker, openContender } from './contenders.ts';
 import { addTime, newBuckets } from './histogram.ts';
 import type {
   Add,
@@ -35,18 +35,18 @@ function clientOf(port: number): Redis {
   return client;
 }
 
-function lockerOf(port: number, contender: Contender): Promise<Locker> {
-  const name = `${port} ${contender.name}`;
+function lockerOf({ port, masters = [port], contender }: Job): Promise<Locker> {
+  const name = `${masters.join()} ${contender.name}`;
   let locker = lockers.get(name);
   if (locker === undefined) {
-    locker = openContender(contender, [clientOf(port)]);
+    locker = openContender(contender, masters.map(clientOf));
     lockers.set(name, locker);
   }
   return locker;
 }
 
 async function perform(job: Job): Promise<Results[Job['kind']]> {
-  const locker = await lockerOf(job.port, job.contender);
+  const locker = await lockerOf(job);
   await setTimeout(Math.max(0, (job.startAtMs ?? 0) - Date.now()));
   switch (job.kind) {
     case 'warm-up':
@@ -75,17 +75,21 @@ async function add(job: Add, locker: Locker, place: number): Promise<AddResult> 
   const byTask = Array.from({ length: job.tasks }, () => 0);
   const pick = skewed(job.keys);
   const endMs = performance.now() + job.durationMs;
-  let [operations, inTime, gaveUp, longestWaitMs] = [0, 0, 0, 0];
+  let [operations, inTime, gaveUp, longestWaitMs, longestHoldMs] = [0, 0, 0, 0, 0];
   const task = async (number: number): Promise<void> => {
     while (performance.now() < endMs) {
       const key = job.keys === 0 ? `own:${place}:${number}` : `shared:${pick()}`;
       const askedMs = performance.now();
-      gaveUp += await locker.withLock(key, async () => {
-        const waitMs = performance.now() - askedMs;
+      // By its name, since what a contender that was killed has left must not be in the way of the next.
+      const lock = `${job.contender.package}:${key}`;
+      gaveUp += await locker.withLock(lock, async () => {
+        const grantedMs = performance.now();
+        const waitMs = grantedMs - askedMs;
         addTime(waits, waitMs);
         longestWaitMs = Math.max(longestWaitMs, waitMs);
         const before = Number((await client.get(`data:${key}`)) ?? 0);
         await client.set(`data:${key}`, before + 1);
+        longestHoldMs = Math.max(longestHoldMs, performance.now() - grantedMs);
       });
       operations += 1;
       byTask[number] = (byTask[number] ?? 0) + 1;
@@ -98,7 +102,8 @@ async function add(job: Add, locker: Locker, place: number): Promise<AddResult> 
   const { user, system } = process.cpuUsage(before);
   const cpuUs = user + system;
   const commands = commandsSent() - commandsBefore;
-  return { operations, inTime, gaveUp, waits, longestWaitMs, byTask, cpuUs, commands };
+  const longest = { longestWaitMs, longestHoldMs };
+  return { operations, inTime, gaveUp, waits, ...longest, byTask, cpuUs, commands };
 }
 
 /** Numbers below `count`, each with a chance that is in inverse proportion to its rank (Zipf). */
