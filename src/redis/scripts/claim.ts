@@ -18,7 +18,7 @@ local function claim(owner, units, all, ttl, wait)
     drain(owner)
     return { 0, lease.epoch, lease.ttl, isWanted(lease.channel) and 1 or 0 }
   end
-  prune(owner)
+  local queued = prune(owner)
   capacity = capacity or all
   if capacity ~= all then
     local other = capacity
@@ -26,7 +26,6 @@ local function claim(owner, units, all, ttl, wait)
     return { 3, other }
   end
   local before = epochNow()
-  local queued = recordOf(owner)
   if queued then
     -- A server out of memory takes a heartbeat after this, and keeps the place.
     extend(order, queued.ttl)
@@ -49,8 +48,7 @@ local function claim(owner, units, all, ttl, wait)
     end
     return { 2, name }
   end
-  if not queued then enqueue(owner, units, ttl) end
-  local ahead = call('ZRANK', order, 'q' .. owner)
+  local ahead = queued and call('ZRANK', order, 'q' .. owner) or enqueue(owner, units, ttl)
   local foreign = value and value ~= SHARED and not holder
   local heardHere = isListening(channel)
   return { 1, endsInMs(ahead), ahead, name, epochNow(), foreign and 1 or 0, heardHere and 1 or 0 }

@@ -15,7 +15,8 @@
  * that nobody waits for is the lock key alone, so that the common case costs no more than a plain `SET`. The lock key is
  * the truth: shared holders without SHARED there are void, because somebody else may have it. Nothing in here may fail
  * after the first write, since a script is not rolled back; and every step deletes before it sets, because a server out
- * of memory accepts a script's writes only after a write that frees.
+ * of memory accepts a script's writes only after a write that frees. A hand-over finds the code of the server out of the
+ * caches, so that a command of another kind costs it more than one of a kind that the step has used already.
  *
  * Around it stand, in step.ts: `call`, SHARED, `nowMs`, `channel` (of the process that makes the step), `text`,
  * `epochNow` and `mint`. Each operation begins with `use` and ends with `tidy`.
@@ -28,11 +29,14 @@ local FIRST_TIME = 100000000000
 local lock, members, order
 local value, holder, capacity
 local heard = {}
+-- Whether it is known that nothing is left to tidy, the last arrival number, and for how long this step has set the lock.
+local isTidy, arrivals, armedMs
 
 -- What is at the lock key: false, SHARED, an exclusive holder of ours (then \`holder\` is set), or a foreign value.
 local function use(lockKey, membersKey, orderKey)
   lock, members, order = lockKey, membersKey, orderKey
   capacity, holder = nil, nil
+  isTidy, armedMs = false, nil
   value = redis.pcall('GET', lock)
   if type(value) == 'table' then
     if string.sub(value.err, 1, 9) == 'WRONGTYPE' then return 'a value of another type' end
@@ -64,8 +68,7 @@ local function tell(channel, event)
   call(isSharded(channel) and 'SPUBLISH' or 'PUBLISH', channel, cjson.encode(event))
 end
 
-local function recordOf(owner)
-  local record = call('HGET', members, '=' .. owner)
+local function readRecord(record)
   if not record then return nil end
   local kind, units, ttl, channel, epoch = string.match(record, '^(%a) (%d+) (%d+) (%S+) ?(%d*)$')
   return {
@@ -74,26 +77,39 @@ local function recordOf(owner)
   }
 end
 
+local function recordOf(owner) return readRecord(call('HMGET', members, '=' .. owner)[1]) end
+
 local function write(owner, record, deadMs)
   call('HSET', members, '=' .. owner, record)
   call('ZADD', order, text(deadMs), 'd' .. owner)
+  isTidy = true
 end
 
 -- Never shortens: others may be there for longer.
 local function extend(key, ms) call('PEXPIRE', key, text(math.max(call('PTTL', key), ms))) end
 
 -- Side keys outlive whoever is in them. Doubled, so that few steps have to look after it.
+-- The order is asked alone: the members are there for no less time. True when it was just made.
 local function keepFor(ttlMs)
-  if call('PTTL', members) < ttlMs + SPARE_MS or call('PTTL', order) < ttlMs + SPARE_MS then
-    extend(members, 2 * ttlMs + SPARE_MS)
-    extend(order, 2 * ttlMs + SPARE_MS)
+  local leftMs, longerMs = call('PTTL', order), 2 * ttlMs + SPARE_MS
+  if leftMs == -1 then
+    -- Just made, so that nobody else is in there.
+    call('PEXPIRE', members, text(longerMs))
+    call('PEXPIRE', order, text(longerMs))
+    return true
   end
+  if leftMs < ttlMs + SPARE_MS then
+    extend(members, longerMs)
+    extend(order, longerMs)
+  end
+  return false
 end
 
 local function usedUnits() return tonumber(call('HGET', members, 'u') or '0') end
 
 local function remove(owner)
   local record = recordOf(owner)
+  isTidy = false
   call('HDEL', members, '=' .. owner)
   call('ZREM', order, 'q' .. owner, 'd' .. owner)
   if record and record.kind == 'h' then
@@ -108,27 +124,37 @@ local function freeIfUnshared()
   end
 end
 
+-- True when nobody is left.
 local function tidy()
-  if call('EXISTS', order) == 0 then call('DEL', members) end
+  if isTidy then return false end
+  isTidy = true
+  if call('ZRANGE', order, 0, 0)[1] then return false end
+  call('DEL', members)
+  return true
 end
 
--- Removes who fell silent or expired; whoever makes this step has just been heard.
+-- Removes who fell silent or expired; whoever makes this step has just been heard. Gives its record, if it has one.
 local function prune(self)
   for _, member in ipairs(call('ZRANGE', order, FIRST_TIME, nowMs, 'BYSCORE')) do
     local owner = string.sub(member, 2)
     local record = recordOf(owner)
     if owner ~= self or not record or record.kind == 'h' then remove(owner) end
   end
-  if value ~= SHARED and usedUnits() > 0 then
+  local known = call('HMGET', members, 'u', 'c', 'a', '=' .. (self or ''))
+  local inUse, record = known[2], readRecord(known[4])
+  arrivals = tonumber(known[3] or '0')
+  if value ~= SHARED and tonumber(known[1] or '0') > 0 then
     local all = call('HGETALL', members)
     for index = 1, #all, 2 do
       if string.sub(all[index + 1], 1, 2) == 'h ' then remove(string.sub(all[index], 2)) end
     end
+    if record and record.kind == 'h' then record = nil end
   end
   freeIfUnshared()
-  tidy()
-  capacity = holder and holder.capacity or call('HGET', members, 'c')
+  if tidy() then inUse, record, arrivals = nil, nil, 0 end
+  capacity = holder and holder.capacity or inUse
   capacity = capacity and tonumber(capacity)
+  return record
 end
 
 local function waiterAt(index)
@@ -161,6 +187,7 @@ local function grant(owner, units, ttl, channel)
     value = table.concat({ owner, text(epoch), text(capacity), text(ttl), channel }, ' ')
     holder = { owner = owner, epoch = text(epoch), capacity = text(capacity), ttl = text(ttl), channel = channel }
     call('SET', lock, value, 'PX', ttl)
+    armedMs = ttl
     return epoch
   end
   write(owner, table.concat({ 'h', text(units), text(ttl), channel, text(epoch) }, ' '), nowMs + ttl)
@@ -189,6 +216,7 @@ local function drain(self, newcomer)
     else
       call('HDEL', members, '=' .. owner)
       call('ZREM', order, 'q' .. owner, 'd' .. owner)
+      isTidy = false
       local epoch = grant(owner, waiter.units, waiter.ttl, waiter.channel)
       -- Whoever makes this step learns of its grant from the answer.
       if owner ~= self then
@@ -254,12 +282,14 @@ local function waiterRecord(units, ttl)
   return table.concat({ 'w', text(units), text(ttl), channel }, ' ')
 end
 
+-- Only after \`prune\`. Gives how many wait before it.
 local function enqueue(owner, units, ttl)
-  local arrival = call('HINCRBY', members, 'a', 1)
-  call('HSET', members, 'c', text(capacity))
-  call('ZADD', order, arrival, 'q' .. owner)
-  write(owner, waiterRecord(units, ttl), nowMs + ttl + 1)
-  keepFor(ttl)
+  arrivals = arrivals + 1
+  local arrival = text(arrivals)
+  call('HSET', members, 'a', arrival, 'c', text(capacity), '=' .. owner, waiterRecord(units, ttl))
+  call('ZADD', order, arrival, 'q' .. owner, text(nowMs + ttl + 1), 'd' .. owner)
+  isTidy = true
+  return keepFor(ttl) and 0 or call('ZRANK', order, 'q' .. owner)
 end
 
 -- How long until something of this key ends by itself: a hint, so the earliest of all members is good enough. Only the
@@ -269,7 +299,7 @@ local function endsInMs(ahead)
     local before = recordOf(waiterAt(index))
     if before and isListening(before.channel) then return -1 end
   end
-  local leftMs = call('PTTL', lock)
+  local leftMs = armedMs or call('PTTL', lock)
   if value == SHARED then
     local first = call('ZRANGE', order, FIRST_TIME, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
     if first[2] then leftMs = math.min(leftMs, tonumber(first[2]) - nowMs) end

@@ -52,7 +52,9 @@ ${KEY_LUA}${CLAIM_LUA}${RENEW_LUA}${DROP_LUA}
   end
 end
 
-local isQuiet = call('EXISTS', unpack(KEYS, operations + 2, 2 * operations + 1)) == 0
+-- One drop that claims again takes the long way in any case.
+local isQuiet = (operations > 1 or string.sub(ARGV[2], 1, 1) ~= 'a')
+  and call('EXISTS', unpack(KEYS, operations + 2, 2 * operations + 1)) == 0
 
 local function claimFree(lock, operation)
   local units, all, ttl, wait, owner = readClaim(operation)
@@ -82,7 +84,7 @@ for index = 1, operations do
   cursor = cursor + 1
   local operation, again = ARGV[cursor], nil
   local kind, owner, answer = string.sub(operation, 1, 1), nil, nil
-  local isAlone = isQuiet or call('EXISTS', KEYS[index + 1 + operations]) == 0
+  local isAlone = isQuiet or (operations > 1 and call('EXISTS', KEYS[index + 1 + operations]) == 0)
   if kind == 'c' then
     answer = isAlone and claimFree(KEYS[index + 1], operation)
   else

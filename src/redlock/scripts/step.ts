@@ -134,9 +134,9 @@ ${KEY_LUA}
     if recordOf(owner) then
       write(owner, waiterRecord(all, ttl), nowMs + ttl + 1)
       keepFor(ttl)
-    else
-      enqueue(owner, all, ttl)
+      return call('ZRANK', order, 'q' .. owner)
     end
+    return enqueue(owner, all, ttl)
   end
 
   local function busy(owner, slot, all, ttl, wait)
@@ -145,8 +145,7 @@ ${KEY_LUA}
     local name = tellHolders(math.huge)
     local ahead, endsMs = 0, -1
     if wait then
-      queue(owner, all, ttl)
-      ahead = call('ZRANK', order, 'q' .. owner)
+      ahead = queue(owner, all, ttl)
       endsMs = endsInMs(ahead)
     else
       remove(owner)
