@@ -21,9 +21,15 @@ export interface Contender {
   readonly package: string;
   /** How often it polls, in milliseconds; `null` for its own default. */
   readonly pollMs: number | null;
+  /** Of this package: how often a lease is passed on inside a process while another waits, where that is no default. */
+  readonly maxPasses?: number;
 }
 
-type Open = (clients: readonly Redis[], pollMs: number | null) => Promise<Locker>;
+type Open = (
+  clients: readonly Redis[],
+  pollMs: number | null,
+  maxPasses?: number,
+) => Promise<Locker>;
 
 const TTL_MS = 10_000;
 /** So often that no contender ever gives up for having polled too often. */
@@ -84,9 +90,10 @@ const OPEN: Readonly<Record<string, Open>> = {
     };
   },
 
-  [OURS]: async (clients) => {
+  [OURS]: async (clients, _pollMs, maxPasses) => {
     const store = clients.length === 1 ? redis(clients[0] as Redis) : redlock(clients);
-    const locks = new LockManager({ store });
+    const fairness = maxPasses === undefined ? {} : { fairness: { maxPasses } };
+    const locks = new LockManager({ store, ...fairness });
     return {
       async withLock(key, work) {
         const lease = await locks.acquire(key, { waitMs: MAX_WAIT_MS });
@@ -224,7 +231,7 @@ export function contender(name: string, pollMs: number | null = null): Contender
 export function openContender(of: Contender, clients: readonly Redis[]): Promise<Locker> {
   const open = OPEN[of.package];
   if (open === undefined) throw new Error(`there is no contender ${of.package}`);
-  return open(clients, of.pollMs);
+  return open(clients, of.pollMs, of.maxPasses);
 }
 
 /** How many commands all clients of this process have sent, whoever made them. */

@@ -38,10 +38,13 @@ hand but the explanations.
 export const WHAT_STANDS_IN_THE_WAY = `## What stands in the way of missed targets
 
 - **One hot key.** A section is a GET and a SET, one after the other, whoever holds the key. The limit does the same without a lock, so no
-  lock can come far above it. What is missing to it are the hand-overs, one for every 33 sections, and the first sections after each, which
-  find the caches of the process cold. The longest wait has every stall of the machine in it.
+  lock can come above it by more than what the limit loses to its own pauses. What is missing to it are the hand-overs, one for every 33 sections, and the first sections after each, which
+  find the caches of the process cold. Where a section takes two round trips of a server that is awake, a hand-over takes as long as ten sections or more, most of it until two
+  sleeping processes are awake: see the next section of this page. Longer tenancies have fewer of them, and the rows with other numbers of passes show what that costs in waits.
+  Both targets cannot be met at once: with tenancies of 33 sections, a task of the other process waits for two hand-overs, 33 sections and those of its own
+  process before it, close to three rounds of sixteen even if nothing ever stalls. So the default stays. The longest wait has every stall of the machine in it besides.
 - **A hand-over.** Its section says where the time goes. A bare PUBLISH from one process to the other, without any lock, is the floor: wherever it
-  takes more than two round trips of PING, so does every lock. Above the floor are the script, which makes over thirty calls inside the server, and the code of both processes,
+  takes more than two round trips of PING, so does every lock. Above the floor are the script, which makes some twenty calls inside the server, and the code of both processes,
   which runs too seldom to stay in the caches.
 - **Redlock, a free key.** There are two limits. The stricter one is what the published algorithm sends: a \`SET NX PX\`, and a script that compares and
   deletes. The other one is what a claim and a drop of this package send, without a manager around them. What is between the two is what
