@@ -1,8 +1,5 @@
 import { LockManager } from 'leasehold';
 import { redlock } from 'leasehold/redlock';
-import { slotOf } from '../../src/redis/slots.ts';
-import { attemptText } from '../../src/redlock/claim-round.ts';
-import { STEP } from '../../src/redlock/scripts/step.ts';
 import { openContender, peers } from '../contenders.ts';
 import { withMasters } from '../masters.ts';
 import {
@@ -68,7 +65,7 @@ async function measure(masters: readonly BenchServer[], effort: Effort): Promise
   await locks.withLock('first', nothing);
   const subjects: Subject[] = [
     bareSubject(clients),
-    scriptSubject(clients),
+    await scriptSubject(clients),
     {
       name: OURS,
       async operation() {
@@ -121,31 +118,60 @@ function bareSubject(clients: Clients): Subject {
   };
 }
 
-/** What a claim and a drop of this package send to all nodes at once, each awaited at quorum. */
-function scriptSubject(clients: Clients): Subject {
-  const lock = 'lock:scripts';
-  const slot = slotOf(lock);
-  const head = [
-    'leasehold:p:abcdefghijklmnopqrstu',
-    `0 ${TTL_MS} leasehold:w:abcdefghijklmnopqrstu`,
-  ];
-  const send = async (operation: string, answer: number): Promise<void> => {
-    const answers = clients.map((client) => client.evalsha(STEP.sha, 1, lock, ...head, operation));
-    await quorum(answers, (given) => Array.isArray(given) && given[0] === answer);
+type Command = readonly string[];
+
+/**
+ * What a claim and a drop of this package send to all nodes at once, each awaited at quorum: recorded, and sent again with
+ * other owners and epochs.
+ */
+async function scriptSubject(clients: Clients): Promise<Subject> {
+  const [claim, drop] = await recorded(clients);
+  const [, epoch = '', owner = ''] = /^c\d+ (\d+) \d+ [01] (\S+) /.exec(claim.at(-1) ?? '') ?? [];
+  const send = async (
+    command: Command,
+    as: (text: string) => string,
+    right: number,
+  ): Promise<void> => {
+    const parts = [...command.slice(0, -1), as(command.at(-1) ?? '')] as [string, string];
+    const answers = clients.map((client) => client.evalsha(...parts));
+    await quorum(answers, (given) => Array.isArray(given) && given[0] === right);
   };
-  // In another slot of names than that of the row below: its epochs are not in each other's way.
-  let epoch = (Date.now() - Date.UTC(2020, 0, 1)) * 1_000;
+  let next = Number(epoch);
   return {
     name: OWN_SCRIPTS,
     async operation() {
-      epoch += 1;
-      const owner = `host:${process.pid}:abcdefghijkl${epoch.toString(36)}`;
-      const claim = { owner, capacity: 1_000_000, ttlMs: TTL_MS, wait: true };
-      await send(attemptText('c', claim, epoch, slot), 0);
-      await send(`d${owner}`, 1);
+      next += 1;
+      const proposed = String(next);
+      const own = `${owner}${next.toString(36)}`;
+      const as = (text: string): string => text.replaceAll(epoch, proposed).replaceAll(owner, own);
+      await send(claim, as, 0);
+      await send(drop, as, 1);
     },
     close: async () => {},
   };
+}
+
+/** The arguments of the two scripts for a key of their own. */
+async function recorded(clients: Clients): Promise<readonly [claim: Command, drop: Command]> {
+  const [first] = clients;
+  if (first === undefined) throw new Error('there is no master');
+  const commands: Command[] = [];
+  const { evalsha } = first;
+  first.evalsha = ((...parts: string[]) => {
+    commands.push(parts);
+    return evalsha.apply(first, parts as never);
+  }) as typeof evalsha;
+  const locks = new LockManager({ store: redlock(clients) });
+  await locks.withLock('scripts', async () => {});
+  first.evalsha = evalsha;
+  await locks.close();
+  const sent = commands
+    .map((parts) => parts.map(String))
+    .filter((parts) => parts.at(2) === 'lock:scripts');
+  const [claim, drop] = sent.slice(-2);
+  if (claim === undefined || drop === undefined)
+    throw new Error('a claim and a drop are two scripts');
+  return [claim, drop];
 }
 
 function quorum(
