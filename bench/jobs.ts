@@ -3,6 +3,7 @@
  */
 import type { Contender } from './contenders.ts';
 import type { Buckets } from './histogram.ts';
+import type { Profile } from './profile.ts';
 
 interface Common {
   /** Of the server with the data, and with the locks too unless there are masters for them. */
@@ -112,7 +113,31 @@ export interface ConsumeResult {
   readonly p99Ms: number;
 }
 
-export type Job = (WarmUp | Add | HandOver | Drain | Hold | Weigh | Consume) & {
+/** Acquire and release, each task a key of its own. */
+export interface Turn extends Common {
+  readonly kind: 'turn';
+  readonly tasks: number;
+  readonly retainMs: number;
+  readonly durationMs: number;
+}
+
+export interface TurnResult {
+  readonly operations: number;
+}
+
+/** Does another job, and tells where the processor time went. */
+export interface Profiled extends Common {
+  readonly kind: 'profile';
+  readonly of: Turn | Add | Consume;
+}
+
+export interface ProfiledResult {
+  readonly operations: number;
+  readonly profile: Profile;
+}
+
+type Kinds = WarmUp | Add | HandOver | Drain | Hold | Weigh | Consume | Turn | Profiled;
+export type Job = Kinds & {
   readonly startAtMs?: number;
   /** Which of the processes this is. */
   readonly place?: number;
@@ -126,4 +151,6 @@ export interface Results {
   readonly hold: HoldResult;
   readonly weigh: WeighResult;
   readonly consume: ConsumeResult;
+  readonly turn: TurnResult;
+  readonly profile: ProfiledResult;
 }

@@ -16,6 +16,7 @@ import { handOver } from './workloads/hand-over.ts';
 import { held } from './workloads/held.ts';
 import { hotKey } from './workloads/hot-key.ts';
 import { memory } from './workloads/memory.ts';
+import { profile } from './workloads/profile.ts';
 import { redlock3 } from './workloads/redlock.ts';
 import { redlockHotKey } from './workloads/redlock-hot-key.ts';
 import { retained } from './workloads/retained.ts';
@@ -40,6 +41,7 @@ const WORKLOADS: readonly Workload[] = [
   redlockHotKey,
   story,
   growth,
+  profile,
   embeddedHotKey,
   zookeeperUncontended,
   zookeeperHotKey,

@@ -14,6 +14,7 @@ export const TITLES: Readonly<Record<string, string>> = {
   redlock: 'Redlock on three masters',
   'redlock-hot-key': 'One key on three masters',
   story: 'Contributions from a queue',
+  profile: 'Where the time of the hot paths goes',
   growth: 'How cost grows',
   'embedded-hot-key': 'One key on the embedded store',
   'zookeeper-uncontended': 'ZooKeeper, a free key',

@@ -15,11 +15,16 @@ import type {
   Hold,
   HoldResult,
   Job,
+  Profiled,
+  ProfiledResult,
   Results,
+  Turn,
+  TurnResult,
   Weigh,
   WeighResult,
 } from './jobs.ts';
 import { machineMs } from './measure.ts';
+import { profiled } from './profile.ts';
 import { watchSockets } from './socket-times.ts';
 import { consume } from './story.ts';
 
@@ -64,6 +69,10 @@ async function perform(job: Job): Promise<Results[Job['kind']]> {
       return weigh(job);
     case 'consume':
       return consume(job);
+    case 'turn':
+      return turn(job);
+    case 'profile':
+      return profile(job, locker, job.place ?? 0);
     default:
       return job satisfies never;
   }
@@ -179,6 +188,32 @@ async function hold(job: Hold): Promise<HoldResult> {
   await Promise.all(leases.map((lease) => lease.release()));
   await locks.close();
   return { lost, coreShare: (user + system) / 1_000 / heldMs, heldMs };
+}
+
+async function turn({ port, tasks, retainMs, durationMs }: Turn): Promise<TurnResult> {
+  const locks = new LockManager({ store: redis(clientOf(port)) });
+  const endMs = performance.now() + durationMs;
+  let operations = 0;
+  const task = async (number: number): Promise<void> => {
+    while (performance.now() < endMs) {
+      const lease = await locks.acquire(`turn:${number}`, { retainMs });
+      await lease.release();
+      operations += 1;
+    }
+  };
+  await Promise.all(Array.from({ length: tasks }, (_, number) => task(number)));
+  await locks.close();
+  return { operations };
+}
+
+async function profile({ of }: Profiled, locker: Locker, place: number): Promise<ProfiledResult> {
+  const count = async (): Promise<number> => {
+    if (of.kind === 'turn') return (await turn(of)).operations;
+    if (of.kind === 'add') return (await add(of, locker, place)).operations;
+    return (await consume(of)).count;
+  };
+  const { result, profile: byPlace } = await profiled(count);
+  return { operations: result, profile: byPlace };
 }
 
 async function weigh(job: Weigh): Promise<WeighResult> {

@@ -127,7 +127,12 @@ async function drainQueue(parts: Parts, one: Contender, queue: string): Promise<
   };
 }
 
-async function publish(url: string, queue: string, count: number, keys: number): Promise<void> {
+export async function publish(
+  url: string,
+  queue: string,
+  count: number,
+  keys: number,
+): Promise<void> {
   const producer = publisher({ url, queue });
   for (let from = 0; from < count; from += PUBLISHED_AT_ONCE) {
     const numbers = Array.from(
