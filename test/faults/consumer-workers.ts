@@ -92,9 +92,9 @@ export class Books {
   }
 
   /** Contributions to four accounts, every tenth published twice; poison, and bodies that do not parse. */
-  async publish(count: number): Promise<void> {
+  async publish(count: number, from = 0): Promise<void> {
     const producer = publisher({ url: this.#amqp, queue: this.queue });
-    for (let index = 0; index < count; index += 1) {
+    for (let index = from; index < from + count; index += 1) {
       const account = `account-${index % 4}`;
       const content = JSON.stringify({ account, amount: index });
       const id = `m-${index}`;
