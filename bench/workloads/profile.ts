@@ -17,7 +17,7 @@ interface Path {
   readonly label: string;
   readonly processes: number;
   /** What is to be done, and it is done anew each time. */
-  prepare(): Promise<Profiled['of']>;
+  readonly prepare: () => Promise<Profiled['of']>;
 }
 
 export const profile: Workload = {
@@ -66,7 +66,7 @@ function pathsOn({ port }: BenchServer, broker: RabbitServer, effort: Effort): P
     {
       label: 'consumer, one account',
       processes: 1,
-      async prepare() {
+      prepare: async () => {
         queues += 1;
         const queue = `profile-${queues}`;
         await publish(broker.url, queue, effort.isQuick ? QUICK_MESSAGES : MESSAGES, 1);
