@@ -1,3 +1,4 @@
+import type { Redis } from 'ioredis';
 import { LockManager } from 'leasehold';
 import { redlock } from 'leasehold/redlock';
 import { openContender, peers } from '../contenders.ts';
@@ -156,14 +157,15 @@ async function recorded(clients: Clients): Promise<readonly [claim: Command, dro
   const [first] = clients;
   if (first === undefined) throw new Error('there is no master');
   const commands: Command[] = [];
-  const { evalsha } = first;
+  const evalsha = first.evalsha.bind(first) as (...parts: string[]) => Promise<unknown>;
   first.evalsha = ((...parts: string[]) => {
     commands.push(parts);
-    return evalsha.apply(first, parts as never);
-  }) as typeof evalsha;
+    return evalsha(...parts);
+  }) as Redis['evalsha'];
   const locks = new LockManager({ store: redlock(clients) });
   await locks.withLock('scripts', async () => {});
-  first.evalsha = evalsha;
+  // What the client's class has is seen again.
+  Reflect.deleteProperty(first, 'evalsha');
   await locks.close();
   const sent = commands
     .map((parts) => parts.map(String))
