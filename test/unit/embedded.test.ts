@@ -25,6 +25,11 @@ import { decodeEvent, encodeEvent, LineReader } from '../../dist/src/embedded/wi
 
 const run = promisify(execFile);
 
+/** As long as it takes, however busy the machine is. */
+const WAIT = { timeout: 60_000, interval: 5 };
+/** Long enough for an engine that has to wait for a processor. */
+const STALL_MS = 2_000;
+
 let base: string;
 let path: string;
 const stores: EmbeddedStore[] = [];
@@ -68,10 +73,10 @@ describe('as an engine', () => {
     const b = await open();
     expect(await a.store.claim(claimOf('k', 'a1'))).toMatchObject({ is: 'granted', wanted: false });
     expect(await b.store.claim(claimOf('k', 'b1'))).toMatchObject({ is: 'waiting', holder: 'a1' });
-    await vi.waitFor(() => expect(a.events).toEqual([{ is: 'wanted', key: 'k' }]));
+    await vi.waitFor(() => expect(a.events).toEqual([{ is: 'wanted', key: 'k' }]), WAIT);
     const dropped = await a.store.drop({ key: 'k', owner: 'a1' }, claimOf('k', 'a2'));
     expect(dropped).toMatchObject({ held: true, next: { is: 'waiting', holder: 'b1' } });
-    await vi.waitFor(() => expect(b.events).toMatchObject([{ is: 'granted', owner: 'b1' }]));
+    await vi.waitFor(() => expect(b.events).toMatchObject([{ is: 'granted', owner: 'b1' }]), WAIT);
     expect(await b.store.renew([claimOf('k', 'b1'), claimOf('k', 'b9')])).toEqual([
       { is: 'held', wanted: true },
       { is: 'lost' },
@@ -93,7 +98,7 @@ describe('as an engine', () => {
     await store.drop({ key: 'k', owner: 'a1' });
     expect(await waiting).toMatchObject({ is: 'waiting' });
     expect(eventsWhenAnswered).toBe(0);
-    await vi.waitFor(() => expect(events).toMatchObject([{ is: 'granted', owner: 'a2' }]));
+    await vi.waitFor(() => expect(events).toMatchObject([{ is: 'granted', owner: 'a2' }]), WAIT);
   });
 
   test('leases outlast the store that made them, and end by their ttl', async () => {
@@ -109,7 +114,7 @@ describe('as an engine', () => {
     await vi.waitFor(async () => {
       const outcome = await b.store.claim(claimOf('short', 'b2', { wait: false }));
       expect(outcome.is).toBe('granted');
-    });
+    }, WAIT);
   });
 
   test('every kind of key is a key of its own', async () => {
@@ -141,7 +146,7 @@ describe('as an engine', () => {
     // The call is sent at the end of this turn; the stall is in the next one.
     await new Promise((resolve) => setImmediate(resolve));
     const stall = new Int32Array(new SharedArrayBuffer(4));
-    Atomics.wait(stall, 0, 0, 300);
+    Atomics.wait(stall, 0, 0, STALL_MS);
     expect(await answer).toMatchObject({ is: 'granted' });
   });
 });
@@ -171,7 +176,7 @@ describe('keys', () => {
         await store.drop({ key: `used:${used}`, owner: 'a' });
       }
       expect(await store.inspect()).toEqual([]);
-    });
+    }, WAIT);
   });
 });
 
@@ -253,7 +258,7 @@ describe('the folder', () => {
     expect(readdirSync(long)).not.toContain('sockets');
     await a.store.claim(claimOf('k', 'a1'));
     await b.store.claim(claimOf('k', 'b1'));
-    await vi.waitFor(() => expect(a.events).toEqual([{ is: 'wanted', key: 'k' }]));
+    await vi.waitFor(() => expect(a.events).toEqual([{ is: 'wanted', key: 'k' }]), WAIT);
     const { dev, ino } = statSync(long);
     const id = createHash('sha256').update(`${dev}:${ino}`).digest('hex').slice(0, 16);
     const elsewhere = join(tmpdir(), `leasehold-${id}`);
@@ -390,7 +395,7 @@ describe('sockets', () => {
     expect([...a.events, ...b.events]).toEqual([]);
     await b.store.claim(claimOf('k', 'b1'));
     await a.store.drop({ key: 'k', owner: 'a1' });
-    await vi.waitFor(() => expect(b.events).toMatchObject([{ is: 'granted', owner: 'b1' }]));
+    await vi.waitFor(() => expect(b.events).toMatchObject([{ is: 'granted', owner: 'b1' }]), WAIT);
   });
 
   test('that were removed are made anew, and meanwhile waiters look for themselves', async () => {
@@ -399,7 +404,7 @@ describe('sockets', () => {
     try {
       const held = await a.acquire('k');
       const waiting = b.acquire('k');
-      await vi.waitFor(() => expect(sockets()).toHaveLength(2));
+      await vi.waitFor(() => expect(sockets()).toHaveLength(2), WAIT);
       rmSync(join(path, 'sockets'), { recursive: true });
       await held.release();
       await (await waiting).release();
@@ -407,7 +412,7 @@ describe('sockets', () => {
         await (await a.acquire('x')).release();
         await (await b.acquire('x')).release();
         expect(sockets()).toHaveLength(2);
-      });
+      }, WAIT);
     } finally {
       await Promise.all([a.close(), b.close()]);
     }
