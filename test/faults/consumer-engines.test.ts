@@ -75,7 +75,7 @@ lane('workers', TOOLS.rabbitmq, () => {
     try {
       const begun = await begin({ amqp: `amqp://127.0.0.1:${proxy.port}`, workMs: 50 }, 2);
       const working = atWork(begun);
-      await books.publish(200);
+      await books.publish(800);
       await working;
       for (let cuts = 0; cuts < 4; cuts += 1) {
         const before = begun.map(({ batches }) => batches);

@@ -94,19 +94,21 @@ export class Books {
   /** Contributions to four accounts, every tenth published twice; poison, and bodies that do not parse. */
   async publish(count: number, from = 0): Promise<void> {
     const producer = publisher({ url: this.#amqp, queue: this.queue });
+    const published: Promise<unknown>[] = [];
     for (let index = from; index < from + count; index += 1) {
       const account = `account-${index % 4}`;
       const content = JSON.stringify({ account, amount: index });
       const id = `m-${index}`;
-      await producer.publish({ id, content });
-      if (index % 10 === 0) await producer.publish({ id, content });
+      published.push(producer.publish({ id, content }));
+      if (index % 10 === 0) published.push(producer.publish({ id, content }));
       this.#totals.set(account, (this.#totals.get(account) ?? 0) + index);
       if (index % 40 !== 20) continue;
       const poison = JSON.stringify({ account, amount: -1 });
-      await producer.publish({ id: `poison-${index}`, content: poison });
-      await producer.publish({ id: `malformed-${index}`, content: '{' });
+      published.push(producer.publish({ id: `poison-${index}`, content: poison }));
+      published.push(producer.publish({ id: `malformed-${index}`, content: '{' }));
       this.#dead.add(`poison-${index}`).add(`malformed-${index}`);
     }
+    await Promise.all(published);
     await producer.close();
   }
 
