@@ -136,8 +136,11 @@ class KeyedConsumer implements Consumer {
         failed: (error) => this.#fail(error),
       });
     } catch (error) {
-      this.#calls.notAnswered('open', error);
-      this.#fail(error);
+      // An engine that is told to stop while it waits to be opened says so, and nothing has failed.
+      if (!this.#stopping) {
+        this.#calls.notAnswered('open', error);
+        this.#fail(error);
+      }
       throw error;
     }
     if (this.#drain && !this.#stopping) this.#calls.track(this.#drain.run());

@@ -11,6 +11,7 @@ export type ErrorCode =
   | 'CLAIM_REFUSED'
   | 'INVALID_ARGUMENT'
   | 'MANAGER_CLOSED'
+  | 'BROKER_UNAVAILABLE'
   | 'QUEUE_UNUSABLE'
   | 'NOT_PUBLISHED';
 

@@ -2,6 +2,7 @@
  * What this folder uses of `amqplib`, which the application installs, and one connection of it.
  */
 import { InvalidArgumentError } from '../core/errors.ts';
+import { BrokerUnavailableError } from './errors.ts';
 
 /** As amqplib hands it over. */
 export interface AmqpMessage {
@@ -88,7 +89,8 @@ export function closeChannel(channel: AmqpChannel): Promise<void> {
 const CLOSE_TIMEOUT_MS = 2_000;
 const HEARTBEAT_S = 10;
 
-async function loadAmqplib(): Promise<Amqplib> {
+/** Rejects when it is not installed. */
+export async function loadAmqplib(): Promise<Amqplib> {
   try {
     const module = (await import('amqplib')) as unknown as { readonly default: Amqplib };
     return module.default;
@@ -104,6 +106,33 @@ export function checkUrls(url: unknown): readonly string[] {
     throw new InvalidArgumentError('url is an amqp:// or amqps:// address, or a list of them');
   }
   return urls as readonly string[];
+}
+
+/**
+ * Whether a broker said no, which waiting does not change: amqplib has no better mark of it than its words. Certificates
+ * that do not fit count as that as well.
+ */
+function isRefusal(error: unknown): boolean {
+  const { code, message } = error as { readonly code?: unknown; readonly message?: unknown };
+  return (
+    /^Handshake terminated by server: (403|530) |got <ConnectionClose|^SASL /.test(
+      String(message),
+    ) || /CERT|^ERR_(TLS|SSL)_/.test(String(code))
+  );
+}
+
+function hostOf(url: string): string {
+  const { hostname, port, protocol } = new URL(url);
+  return `${hostname}:${port || (protocol === 'amqps:' ? 5671 : 5672)}`;
+}
+
+/** Nobody answered; or what was begun over a connection came to nothing, as it was lost. */
+export function unavailable(urls: readonly string[], cause: unknown): BrokerUnavailableError {
+  return new BrokerUnavailableError(
+    urls.map(hostOf),
+    isRefusal(cause) ? 'refused' : 'unreachable',
+    cause,
+  );
 }
 
 /** A connection that was made. It is lost once, and never comes back: then another one is made. */
@@ -127,7 +156,10 @@ export class Link {
     });
   }
 
-  /** Tries the addresses one after the other, from one on; rejects with what the last of them said. */
+  /**
+   * Tries the addresses one after the other, from one on. Rejects with `BrokerUnavailableError`, which has what the last
+   * of them said, or the one that refused: that needs a person.
+   */
   static async connect({ urls, connectTimeoutMs }: ConnectSettings, from = 0): Promise<Link> {
     const amqplib = await loadAmqplib();
     let failure: unknown;
@@ -139,10 +171,10 @@ export class Link {
         const options = { noDelay: true, timeout: connectTimeoutMs };
         return new Link(await amqplib.connect(url.href, options));
       } catch (error) {
-        failure = error;
+        if (failure === undefined || !isRefusal(failure)) failure = error;
       }
     }
-    throw failure;
+    throw unavailable(urls, failure);
   }
 
   get isOpen(): boolean {

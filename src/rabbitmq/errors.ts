@@ -1,7 +1,32 @@
 /**
- * What can be wrong with a queue, and with a message on its way into it.
+ * What can be wrong with a broker, with a queue, and with a message on its way into it.
  */
 import { LeaseholdError } from '../core/errors.ts';
+
+/** `unreachable`: nobody answers; `refused`: the broker answers, and would not have this user, or knows no such host. */
+export type BrokerFault = 'unreachable' | 'refused';
+
+const BROKER_FAULTS: Readonly<Record<BrokerFault, string>> = {
+  unreachable: 'cannot be reached: start it, correct the url, or wait for longer (openTimeoutMs)',
+  refused: 'refuses the connection: give a user, a password and a virtual host that it knows',
+};
+
+/** There is no connection to the broker. */
+export class BrokerUnavailableError extends LeaseholdError {
+  readonly code = 'BROKER_UNAVAILABLE';
+  /** Names and ports that were tried; never the user or the password. */
+  declare readonly hosts: readonly string[];
+  declare readonly fault: BrokerFault;
+
+  constructor(hosts: readonly string[], fault: BrokerFault, cause: unknown) {
+    const said = cause instanceof Error ? cause.message : String(cause);
+    super(`the broker at ${hosts.join(', ')} ${BROKER_FAULTS[fault]}; the last answer: ${said}`, {
+      hosts,
+      fault,
+      cause,
+    });
+  }
+}
 
 /** `missing`: nobody declared it; `differs`: it was declared in another way; `refused`: this user may not. */
 export type QueueFault = 'missing' | 'differs' | 'refused';
@@ -30,14 +55,21 @@ export class QueueUnusableError extends LeaseholdError {
 
 /**
  * `returned`: no queue takes it; `refused`: the queue would not have it; `overloaded`: too many wait here already;
- * `closed`: the publisher was closed. In these cases the message is not in the queue. `unknown`: it may be.
+ * `unavailable`: there is no connection to the broker; `closed`: the publisher was closed. In these cases the message is not in the queue. `unknown`: it may be.
  */
-export type PublishFault = 'returned' | 'refused' | 'overloaded' | 'closed' | 'unknown';
+export type PublishFault =
+  | 'returned'
+  | 'refused'
+  | 'overloaded'
+  | 'unavailable'
+  | 'closed'
+  | 'unknown';
 
 const PUBLISH_FAULTS: Readonly<Record<PublishFault, string>> = {
   returned: 'no queue of that name takes it',
   refused: 'the queue refused it',
   overloaded: 'too many messages wait to be published; publish it later',
+  unavailable: 'it was not sent; publish it again when the broker is back',
   closed: 'the publisher is closed',
   unknown: 'it may be in the queue, or not; publish it again with the same id',
 };

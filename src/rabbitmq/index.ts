@@ -17,6 +17,8 @@ import { RabbitSource } from './source.ts';
 
 export type { Publication, Publisher } from '../consumer/publication.ts';
 export {
+  type BrokerFault,
+  BrokerUnavailableError,
   NotPublishedError,
   type PublishFault,
   type QueueFault,
@@ -27,8 +29,8 @@ export { type Partitions, partitioned } from './partitions.ts';
 
 /**
  * A source for one consumer: a quorum queue, with a queue for its dead letters and queues for delays, which it makes
- * where they are missing. It connects when the consumer opens it, and again by itself whenever the connection is lost;
- * whatever was not settled by then is delivered again.
+ * where they are missing. It connects when the consumer opens it, for which it waits up to `openTimeoutMs` for the broker,
+ * and again by itself whenever the connection is lost; whatever was not settled by then is delivered again.
  *
  * @throws InvalidArgumentError when an option cannot be right.
  */

@@ -29,6 +29,11 @@ export interface RabbitSourceOptions extends RabbitConnectOptions {
   /** How many messages may be here and not settled. Default 100. */
   readonly prefetch?: number;
   /**
+   * How long the first connection is tried again while the broker cannot be reached, in milliseconds; 0 tries once. Default
+   * 30,000. A broker that refuses, and a queue that cannot be used, are not waited for.
+   */
+  readonly openTimeoutMs?: number;
+  /**
    * How long queues for delays are kept after their last message was due, in milliseconds: a broker that is down for
    * longer than that may drop what waits in them. Default 7 days.
    */
@@ -43,6 +48,7 @@ export interface ConnectionSettings extends SenderSettings, QueueSettings {
 
 export interface SourceSettings extends ConnectionSettings {
   readonly prefetch: number;
+  readonly openTimeoutMs: number;
   readonly delayPeriodMs: number;
 }
 
@@ -51,6 +57,7 @@ const WEEK_MS = 604_800_000;
 const MAX_IDLE_MS = 2_000_000_000;
 const MAX_PREFETCH = 65_535;
 const MAX_TIMEOUT_MS = 600_000;
+const MAX_OPEN_TIMEOUT_MS = 86_400_000;
 /** The broker's limit is 255 bytes; the names of other queues are made from it. */
 const MAX_NAME_BYTES = 180;
 
@@ -79,6 +86,7 @@ export function readSource(options: RabbitSourceOptions): SourceSettings {
   return {
     ...readConnection(options),
     prefetch: readCount(options, 'prefetch', 100, MAX_PREFETCH),
+    openTimeoutMs: readCount(options, 'openTimeoutMs', 30_000, MAX_OPEN_TIMEOUT_MS, 0),
     delayPeriodMs: readCount(options, 'delayQueueIdleMs', WEEK_MS, MAX_IDLE_MS),
   };
 }
@@ -100,8 +108,9 @@ function readCount<Name extends string>(
   name: Name,
   fallback: number,
   most: number,
+  least = 1,
 ): number {
   const value: number = options[name] ?? fallback;
-  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
-  throw new InvalidArgumentError(`${name} is a whole number from 1 to ${most}`);
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new InvalidArgumentError(`${name} is a whole number from ${least} to ${most}`);
 }

@@ -6,6 +6,7 @@ import type { Publication, Publisher } from '../consumer/publication.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
 import { type AmqpChannel, closeChannel, Link } from './client.ts';
 import { publishOptions } from './envelope.ts';
+import { NotPublishedError, QueueUnusableError } from './errors.ts';
 import type { ConnectionSettings } from './options.ts';
 import type { Partitions } from './partitions.ts';
 import { Sender } from './sender.ts';
@@ -74,7 +75,8 @@ export class RabbitPublisher implements Publisher {
       spreads = await this.#spreads;
     } catch (error) {
       this.#spreads = null;
-      throw error;
+      if (error instanceof QueueUnusableError) throw error;
+      throw new NotPublishedError(name, 'unavailable', error);
     }
     return spreads
       ? { exchange: partitions.exchange, routingKey: key }

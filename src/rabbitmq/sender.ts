@@ -141,7 +141,7 @@ export class Sender {
       } catch (error) {
         this.#leave(current);
         if (error instanceof QueueUnusableError) throw error;
-        throw new NotPublishedError(queue, 'unknown', error);
+        throw new NotPublishedError(queue, 'unavailable', error);
       }
       this.#leave(current);
     }

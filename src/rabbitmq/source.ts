@@ -9,8 +9,14 @@ import type {
   MessageSource,
   SourceEvents,
 } from '../consumer/contracts.ts';
+import { loadAmqplib, unavailable } from './client.ts';
 import { publishOptions, queueOf } from './envelope.ts';
-import { ConfirmTimeout, NotPublishedError, QueueUnusableError } from './errors.ts';
+import {
+  BrokerUnavailableError,
+  ConfirmTimeout,
+  NotPublishedError,
+  QueueUnusableError,
+} from './errors.ts';
 import { checkDelay, type SourceSettings } from './options.ts';
 import { Sender } from './sender.ts';
 import { type RabbitDelivery, Session } from './session.ts';
@@ -19,6 +25,8 @@ import { delayQueue, prepareQueues } from './topology.ts';
 /** Between two attempts to connect again: doubled each time, and jittered. */
 const FIRST_RETRY_MS = 50;
 const LAST_RETRY_MS = 5_000;
+/** With these a broker ends a connection over something that it cannot do, or that one must not ask. */
+const PROTOCOL_ERRORS: ReadonlySet<unknown> = new Set([501, 502, 503, 504, 505, 530, 540]);
 /** How often a source of partitions looks whether it has more than its share. */
 const BALANCE_MS = 1_000;
 
@@ -39,12 +47,15 @@ export class RabbitSource implements MessageSource {
     this.#sender = new Sender(settings, (channel) => prepareQueues(channel, settings));
   }
 
-  /** Rejects when the broker cannot be reached, and with `QueueUnusableError` when a queue cannot be used. */
+  /**
+   * Rejects with `BrokerUnavailableError` when the broker refuses, or could not be reached for `openTimeoutMs`, and with
+   * `QueueUnusableError` when a queue cannot be used.
+   */
   async open(events: SourceEvents): Promise<void> {
     if (this.#events !== null) throw new Error('the source was opened already');
     this.#events = events;
-    const session = await this.#begin(0);
-    this.#run = this.#keepRunning(session);
+    await loadAmqplib();
+    this.#run = this.#keepRunning(await this.#beginFirst());
   }
 
   async acknowledge(deliveries: readonly Delivery[]): Promise<void> {
@@ -128,6 +139,26 @@ export class RabbitSource implements MessageSource {
     }
   }
 
+  /** The broker may still be on its way, as when all is started at once. */
+  async #beginFirst(): Promise<Session> {
+    const { openTimeoutMs, urls } = this.#settings;
+    const { signal } = this.#stopped;
+    const deadlineMs = performance.now() + openTimeoutMs;
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        return await this.#begin(attempt);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!mayPass(error)) throw error;
+        const leftMs = deadlineMs - performance.now();
+        if (leftMs <= 0) {
+          throw error instanceof BrokerUnavailableError ? error : unavailable(urls, error);
+        }
+        await delay(Math.min(leftMs, retryMs(attempt)), undefined, { signal });
+      }
+    }
+  }
+
   #balanceRegularly(session: Session): NodeJS.Timeout | undefined {
     const { partitions } = this.#settings;
     if (partitions === null) return undefined;
@@ -168,6 +199,13 @@ export class RabbitSource implements MessageSource {
       }
     }
   }
+}
+
+/** Whether time may change it. What is none of our errors is about a connection that ended while it was being used. */
+function mayPass(error: unknown): boolean {
+  if (error instanceof BrokerUnavailableError) return error.fault === 'unreachable';
+  const { code } = error as { readonly code?: unknown };
+  return !(error instanceof QueueUnusableError || PROTOCOL_ERRORS.has(code));
 }
 
 function retryMs(attempt: number): number {

@@ -2,9 +2,14 @@
  * The source on a real broker, and what goes wrong there: lost connections, confirms and acknowledgements, queues that
  * are deleted or declared otherwise, and each setting of the queues without which messages would be lost.
  */
+
+import { inspect } from 'node:util';
 import { type Channel, type ChannelModel, connect } from 'amqplib';
-import type { Delivery, Envelope, MessageSource } from 'leasehold/consumer';
+import { LockManager } from 'leasehold';
+import { consume, type Delivery, type Envelope, type MessageSource } from 'leasehold/consumer';
+import { memory, memoryState } from 'leasehold/memory';
 import {
+  BrokerUnavailableError,
   deadLetters,
   NotPublishedError,
   publisher,
@@ -287,6 +292,71 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
       await reader.source.close();
       expect(frames).toBe(4);
       expect((await channel.checkQueue(queue)).messageCount).toBe(0);
+    });
+  });
+
+  describe('opening', () => {
+    /** Longer than any test: whoever waits for it where it must not is seen. */
+    const FOR_EVER_MS = 86_400_000;
+
+    test('a broker that comes up late is waited for', { timeout: BROKER_START_MS }, async () => {
+      await server.kill();
+      const early = new Reader({ url: server.url, openTimeoutMs: FOR_EVER_MS });
+      const opening = early.open();
+      for (const openTimeoutMs of [0, 200]) {
+        const failed = new Reader({ url: server.url, openTimeoutMs }).open();
+        await expect(failed).rejects.toBeInstanceOf(BrokerUnavailableError);
+        await expect(failed).rejects.toMatchObject({
+          code: 'BROKER_UNAVAILABLE',
+          fault: 'unreachable',
+          hosts: [`127.0.0.1:${server.port}`],
+          cause: { code: 'ECONNREFUSED' },
+        });
+      }
+      const letters = keep(deadLetters({ url: server.url, queue }));
+      await expect(letters.list(1)).rejects.toMatchObject({ fault: 'unreachable' });
+      const producer = keep(publisher({ url: server.url, queue }));
+      const unsent = producer.publish({ content: '{}' });
+      await expect(unsent).rejects.toMatchObject({
+        code: 'NOT_PUBLISHED',
+        fault: 'unavailable',
+        cause: { code: 'BROKER_UNAVAILABLE' },
+      });
+      await server.startAgain();
+      await opening;
+      await publish('a');
+      await early.has(1);
+      expect(early.failures).toEqual([]);
+    });
+
+    test('a broker that refuses is not waited for, and no secret is told', async () => {
+      const host = `127.0.0.1:${server.port}`;
+      const refused = [`amqp://maria:Passw0rd@${host}`, `amqp://guest:guest@${host}/elsewhere`];
+      for (const url of [...refused, [...refused, 'amqp://guest:guest@127.0.0.1:1']]) {
+        const failed = new Reader({ url, openTimeoutMs: FOR_EVER_MS }).open();
+        const error: unknown = await failed.catch((cause: unknown) => cause);
+        expect(error).toMatchObject({ code: 'BROKER_UNAVAILABLE', fault: 'refused' });
+        expect(inspect(error, { depth: null })).not.toMatch(/maria|Passw0rd|guest/);
+      }
+    });
+
+    test('a consumer that waits for its broker can be stopped', async () => {
+      proxy.refuse();
+      const locks = keep(new LockManager({ store: memory() }));
+      const consumer = consume<{ key: string }, number>({
+        source: rabbitmq({ url: proxied(), queue, openTimeoutMs: FOR_EVER_MS }),
+        locks,
+        keyOf: ({ body }) => body.key,
+        state: memoryState(),
+        reduce: (count, messages) => (count ?? 0) + messages.length,
+      });
+      let failure: Error | null = null;
+      void consumer.failed.then((error) => {
+        failure = error;
+      });
+      await consumer.stop();
+      await expect(consumer.ready).rejects.toThrow();
+      expect(failure).toBeNull();
     });
   });
 
