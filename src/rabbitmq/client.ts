@@ -75,16 +75,6 @@ export interface ConnectSettings {
   readonly connectTimeoutMs: number;
 }
 
-/**
- * Ends a channel in order. Resolves as well when its connection is lost meanwhile: amqplib then forgets the call.
- */
-export function closeChannel(channel: AmqpChannel): Promise<void> {
-  return new Promise((resolve, reject) => {
-    channel.on('close', () => resolve());
-    channel.close().then(resolve, reject);
-  });
-}
-
 /** How long a broker may take to say good-bye. */
 const CLOSE_TIMEOUT_MS = 2_000;
 const HEARTBEAT_S = 10;
@@ -151,6 +141,9 @@ export class Link {
       });
       connection.on('close', (error?: Error) => {
         this.#isOpen = false;
+        // amqplib leaves its half open, and does not read on: as long as the other side does not answer, as a broker that
+        // hangs, the socket would keep the process.
+        connection.connection?.stream?.destroy();
         resolve(error ?? reason);
       });
     });
@@ -189,6 +182,16 @@ export class Link {
     return channel;
   }
 
+  /** Asks over a channel of its own, which a refusal ends. */
+  async ask<Answer>(question: (channel: AmqpChannel) => Promise<Answer>): Promise<Answer> {
+    const channel = await this.channel();
+    const ended = new Promise<void>((resolve) => void channel.on('close', () => resolve()));
+    const answer = await question(channel);
+    // When the connection is lost now, amqplib never answers.
+    await Promise.race([channel.close(), ended]);
+    return answer;
+  }
+
   /**
    * Bounded: a broker that does not answer is left alone. Give the channel over which deliveries were settled: a broker
    * that is told to close the connection at once forgets the acknowledgements that it has not looked at yet.
@@ -207,7 +210,7 @@ export class Link {
 
   async #closeInOrder(settled?: AmqpChannel): Promise<void> {
     // A channel that has ended already rejects.
-    if (settled) await closeChannel(settled).catch(() => undefined);
+    await settled?.close().catch(() => undefined);
     await this.#connection.close();
   }
 }

@@ -4,7 +4,7 @@
 import type { Envelope } from '../consumer/contracts.ts';
 import type { Publication, Publisher } from '../consumer/publication.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
-import { type AmqpChannel, closeChannel, Link } from './client.ts';
+import { type AmqpChannel, Link } from './client.ts';
 import { publishOptions } from './envelope.ts';
 import { NotPublishedError, QueueUnusableError } from './errors.ts';
 import type { ConnectionSettings } from './options.ts';
@@ -96,8 +96,7 @@ async function findExchange(
   try {
     const isThere = await succeeds(link, (channel) => channel.checkExchange(partitions.exchange));
     if (isThere || !settings.declare) return isThere;
-    const prepared = await link.channel();
-    await prepareQueues(prepared, settings);
+    await link.ask((channel) => prepareQueues(channel, settings));
     return await succeeds(link, async (channel) => {
       await channel.assertExchange(partitions.exchange, HASH_EXCHANGE, { durable: true });
       for (const queue of partitions.queues) {
@@ -111,12 +110,10 @@ async function findExchange(
 
 async function succeeds(
   link: Link,
-  ask: (channel: AmqpChannel) => Promise<unknown>,
+  question: (channel: AmqpChannel) => Promise<unknown>,
 ): Promise<boolean> {
-  const channel = await link.channel();
   try {
-    await ask(channel);
-    await closeChannel(channel);
+    await link.ask(question);
     return true;
   } catch (error) {
     // Refusals have a number; where the whole connection is refused, the connection has it. A lost one answers nothing.

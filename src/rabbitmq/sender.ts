@@ -4,13 +4,7 @@
  * It has a connection of its own, made when it is first needed: a broker that is short of memory stops reading from
  * connections that publish, and acknowledgements, which free memory, must not be stuck there.
  */
-import {
-  type AmqpChannel,
-  type AmqpMessage,
-  type ConnectSettings,
-  closeChannel,
-  Link,
-} from './client.ts';
+import { type AmqpChannel, type AmqpMessage, type ConnectSettings, Link } from './client.ts';
 import { PUBLISH_NUMBER } from './envelope.ts';
 import { ConfirmTimeout, NotPublishedError, QueueUnusableError, queueFault } from './errors.ts';
 
@@ -81,12 +75,12 @@ export class Sender {
   async declare(name: string, args: Readonly<Record<string, unknown>>): Promise<void> {
     const sending = await this.#connected(name);
     if (sending.declared.has(name)) return;
-    // A refusal ends the channel, and would take along what is being published over it.
-    const channel = await sending.link.channel();
     try {
-      await channel.assertQueue(name, { durable: true, arguments: args });
+      // Not over the channel of messages: a refusal would end it, with all that is being published.
+      await sending.link.ask((channel) =>
+        channel.assertQueue(name, { durable: true, arguments: args }),
+      );
       sending.declared.add(name);
-      await closeChannel(channel);
     } catch (error) {
       const fault = queueFault(error);
       throw fault === null
@@ -155,10 +149,7 @@ export class Sender {
   async #connect(): Promise<Sending> {
     const link = await Link.connect(this.#settings, this.#attempts++);
     try {
-      // A refusal ends its channel: one of its own.
-      const first = await link.channel();
-      await this.#prepare(first);
-      await closeChannel(first);
+      await link.ask((channel) => this.#prepare(channel));
       const channel = await link.channel();
       const pending = new Map<number, Pending>();
       const sending = { link, channel, pending, declared: new Set<string>(), isOpen: true };

@@ -94,6 +94,24 @@ lane('workers', TOOLS.rabbitmq, () => {
     }
   });
 
+  test('a broker that hangs does not keep a process that is told to end', TIMEOUT, async () => {
+    const books = newBooks();
+    await books.publish(100);
+    // After two of these without a word, the broker is taken for gone.
+    const [worker] = begin({ amqp: `${broker.url}?heartbeat=1`, workMs: 100 }, 1);
+    await atWork([worker as WorkerProcess]);
+    broker.pause();
+    try {
+      await until('it has noticed', () => (worker?.metrics?.gone ?? 0) > 0);
+      await worker?.stop();
+      expect(worker?.exitCode).toBe(0);
+    } finally {
+      broker.resume();
+    }
+    begin({}, 1);
+    await end(books);
+  });
+
   test(
     'one is stopped in mid-batch past its ttl, and goes on as if nothing had been',
     TIMEOUT,
