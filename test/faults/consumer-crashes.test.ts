@@ -1,12 +1,25 @@
 /**
- * Workers on RabbitMQ and Redis that are killed at every point between two engines. The next one finds what they left.
+ * Workers that are killed at every point between two engines, with keys that are free and with keys that others hold. The
+ * next one finds what they left.
  */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type LeaseStore, LockManager } from 'leasehold';
+import { embedded } from 'leasehold/embedded';
+import { redis } from 'leasehold/redis';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { removeFolder, temporaryFolder, until } from '../servers/processes.ts';
 import { BROKER_START_MS, RabbitServer } from '../servers/rabbitmq.ts';
 import { RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
-import { Books, type CrashPoint, WorkerProcess } from './consumer-workers.ts';
+import {
+  type Bookkeeping,
+  Books,
+  type CrashPoint,
+  FolderBooks,
+  type Order,
+  WorkerProcess,
+} from './consumer-workers.ts';
 
+const TIMEOUT = { timeout: 150_000 };
 const POINTS: readonly CrashPoint[] = [
   'after commit',
   'in mid-batch',
@@ -15,32 +28,139 @@ const POINTS: readonly CrashPoint[] = [
   'after marking as dead',
   'after dead-lettering',
 ];
+const BUSY_POINTS: readonly CrashPoint[] = ['after publish', 'after confirm'];
+const OUTBOX_POINTS: readonly CrashPoint[] = [
+  'after putting',
+  'after claiming',
+  'after putting back',
+  'before removing',
+];
+/** Points at which a second copy of a message is safe already: the next worker meets it. */
+const MAKES_COPIES: ReadonlySet<CrashPoint> = new Set([
+  'after commit',
+  'after confirm',
+  'after putting',
+  'before removing',
+]);
+
+let workers: WorkerProcess[] = [];
+afterEach(async () => {
+  await Promise.all(workers.map((worker) => worker.kill()));
+  workers = [];
+});
+
+function begin(order: Order): WorkerProcess {
+  const worker = new WorkerProcess(order);
+  workers.push(worker);
+  return worker;
+}
+
+/** Another worker comes, and puts everything in order. */
+async function succeed(books: Bookkeeping, order: Order, point: CrashPoint): Promise<void> {
+  const next = begin(order);
+  await books.balance();
+  await next.stop();
+  expect(next.exitCode).toBe(0);
+  if (MAKES_COPIES.has(point)) expect(next.metrics?.duplicates).toBeGreaterThan(0);
+  await books.check();
+}
+
+async function expectKilled(worker: WorkerProcess): Promise<void> {
+  await worker.exited;
+  expect(worker.wasKilled).toBe(true);
+}
+
+/** While it runs, every key is somebody else's. */
+async function whileBusy(
+  books: Bookkeeping,
+  store: LeaseStore,
+  work: (free: () => Promise<void>) => Promise<void>,
+): Promise<void> {
+  const locks = new LockManager({ store });
+  try {
+    const held = await locks.acquire([...books.accounts]);
+    await work(() => held.release());
+  } finally {
+    await locks.close();
+  }
+}
 
 lane('workers killed', TOOLS.rabbitmq, () => {
   let broker: RabbitServer;
-  let redis: RedisServer;
+  let server: RedisServer;
+  let queues = 0;
   beforeAll(async () => {
-    [broker, redis] = await Promise.all([RabbitServer.start(), RedisServer.start()]);
+    [broker, server] = await Promise.all([RabbitServer.start(), RedisServer.start()]);
   }, BROKER_START_MS);
-  afterAll(() => Promise.all([broker?.close(), redis?.close()]));
+  afterAll(() => Promise.all([broker?.close(), server?.close()]));
 
-  test.each(POINTS)('%s: every message is accounted for', { timeout: 120_000 }, async (point) => {
-    const queue = `crash-${POINTS.indexOf(point)}`;
-    const books = new Books(queue, broker.url, () => redis.client());
+  function setUp(): { books: Books; order: Order; store: () => LeaseStore } {
+    queues += 1;
+    const queue = `crash-${queues}`;
+    return {
+      books: new Books(queue, broker.url, () => server.client()),
+      order: { amqp: broker.url, redisUrl: server.url, queue },
+      store: () => redis(server.url, { prefix: `${queue}-lock:` }),
+    };
+  }
+
+  test.each(POINTS)('%s: every message is accounted for', TIMEOUT, async (point) => {
+    const { books, order } = setUp();
     await books.publish(100);
-    const order = { amqp: broker.url, redisUrl: redis.url, queue };
-    const doomed = new WorkerProcess({ ...order, crash: { point, times: 2 } });
-    await doomed.exited;
-    expect(doomed.wasKilled).toBe(true);
-    const next = new WorkerProcess(order);
-    try {
-      await books.balance();
-      expect(next.metrics?.redelivered).toBeGreaterThan(0);
-      await next.stop();
-      expect(next.exitCode).toBe(0);
-    } finally {
-      await next.kill();
-    }
-    await books.check();
+    await expectKilled(begin({ ...order, crash: { point, times: 2 } }));
+    await succeed(books, order, point);
   });
+
+  test.each(BUSY_POINTS)('busy, %s: every message is accounted for', TIMEOUT, async (point) => {
+    const { books, order, store } = setUp();
+    await books.publish(100);
+    await whileBusy(books, store(), () =>
+      expectKilled(begin({ ...order, waitMs: 50, crash: { point, times: 3 } })),
+    );
+    await succeed(books, order, point);
+  });
+
+  test.each(OUTBOX_POINTS)(
+    'an outbox on Redis, %s: every message is accounted for',
+    TIMEOUT,
+    async (point) => {
+      const { books, order, store } = setUp();
+      await drainAndDie(books, order, store(), point);
+    },
+  );
 });
+
+test.each(OUTBOX_POINTS)(
+  'an outbox in a folder, %s: every message is accounted for',
+  TIMEOUT,
+  async (point) => {
+    const folder = temporaryFolder();
+    try {
+      const queue = 'contributions';
+      const books = new FolderBooks(queue, folder);
+      await drainAndDie(books, { folder, queue }, embedded({ path: folder }), point);
+      await Promise.all(workers.map((worker) => worker.kill()));
+    } finally {
+      removeFolder(folder);
+    }
+  },
+);
+
+async function drainAndDie(
+  books: Bookkeeping,
+  order: Order,
+  store: LeaseStore,
+  point: CrashPoint,
+): Promise<void> {
+  await books.publish(100);
+  const outbox = { ...order, waitMs: 50, outboxLeaseMs: 1_500 };
+  await whileBusy(books, store, async (free) => {
+    const doomed = begin({ ...outbox, crash: { point, times: 3 } });
+    if (point === 'before removing') {
+      await until('much is in the outbox', () => (doomed.metrics?.busyDeferred ?? 0) >= 50);
+      await free();
+    }
+    await expectKilled(doomed);
+  });
+  await succeed(books, outbox, point);
+}

@@ -1,13 +1,15 @@
 /**
- * A worker of its own process: adds up contributions of a RabbitMQ queue on Redis, and kills itself where it is told to.
+ * A worker of its own process: adds up contributions of a queue, on RabbitMQ and Redis or in a folder, and kills itself
+ * where it is told to.
  */
 import { LockManager } from 'leasehold';
-import { consume, republish, retry } from 'leasehold/consumer';
-import { rabbitmq } from 'leasehold/rabbitmq';
-import { redis, redisState } from 'leasehold/redis';
+import { consume, outbox, republish, retry } from 'leasehold/consumer';
+import { embedded, embeddedOutbox, embeddedSource, embeddedState } from 'leasehold/embedded';
+import { partitioned, rabbitmq } from 'leasehold/rabbitmq';
+import { redis, redisOutbox, redisState } from 'leasehold/redis';
 
 const order = JSON.parse(process.env.LEASEHOLD_WORKER);
-const { amqp, redisUrl, queue, crash, minReplicas = 0, ttlMs = 2_000, workMs = 0 } = order;
+const { queue, crash, ttlMs = 2_000, waitMs = 1_000, retainMs, workMs = 0 } = order;
 
 const dieAlone = () => process.kill(process.pid, 'SIGKILL');
 process.on('disconnect', dieAlone);
@@ -24,18 +26,20 @@ function reach(point) {
   if (left <= 0) process.kill(process.pid, 'SIGKILL');
 }
 
-/** The same engine; after a call has been answered, or just before, the points are reached. */
-function watched(engine, before, after) {
+/** The same engine. Points are reached before a call is made, once it is sent, and after it has been answered. */
+function watched(engine, points) {
   return new Proxy(engine, {
     get(target, name) {
       const value = Reflect.get(target, name, target);
       if (typeof value !== 'function') return value;
       return (...args) => {
+        const { before, sent, answered, counts } = points[name] ?? {};
+        if (before) reach(before);
         const answer = value.apply(target, args);
-        if (before[name]) setImmediate(() => reach(before[name]));
-        if (!after[name]) return answer;
+        if (sent) setImmediate(() => reach(sent));
+        if (!answered) return answer;
         return answer.then((outcome) => {
-          reach(after[name]);
+          if (counts?.(outcome) ?? true) reach(answered);
           return outcome;
         });
       };
@@ -43,31 +47,70 @@ function watched(engine, before, after) {
   });
 }
 
-const source = watched(
-  rabbitmq({ url: amqp, queue, prefetch: 50 }),
-  { republish: 'after publish' },
-  { republish: 'after confirm', deadLetter: 'after dead-lettering' },
-);
-const state = watched(
-  redisState(redisUrl, { prefix: `${queue}:`, minReplicas }),
-  {},
-  { commit: 'after commit', markDead: 'after marking as dead' },
-);
-const locks = new LockManager({ store: redis(redisUrl, { prefix: `${queue}-lock:` }), ttlMs });
+function onServers({ amqp, redisUrl, partitions, minReplicas = 0 }) {
+  const place = partitions ? partitioned(queue, partitions) : queue;
+  return {
+    source: rabbitmq({ url: amqp, queue: place, prefetch: 50 }),
+    state: redisState(redisUrl, { prefix: `${queue}:`, minReplicas }),
+    locks: redis(redisUrl, { prefix: `${queue}-lock:` }),
+    outbox: () => redisOutbox(redisUrl, { name: `${queue}-outbox` }),
+  };
+}
 
+function inFolder({ folder: path }) {
+  return {
+    source: embeddedSource({ path, queue, prefetch: 50 }),
+    state: embeddedState({ path }),
+    locks: embedded({ path }),
+    outbox: () => embeddedOutbox({ path }),
+  };
+}
+
+const engines = order.folder ? inFolder(order) : onServers(order);
+const again = { delayMs: 100, backoff: 'fixed', maxAttempts: 1_000 };
+function onBusy() {
+  if (!order.outboxLeaseMs) return republish(again);
+  const store = watched(engines.outbox(), {
+    put: { answered: 'after putting' },
+    claim: { answered: 'after claiming', counts: ({ deliveries }) => deliveries.length > 0 },
+    putBack: { answered: 'after putting back' },
+    acknowledge: { before: 'before removing' },
+  });
+  return outbox(store, { ...again, pollMs: 50, leaseMs: order.outboxLeaseMs });
+}
+
+/** While the gate is closed, reducers wait at it with the state in their hands. */
+let gate = Promise.resolve();
+let openGate = () => {};
+function closeGate() {
+  gate = new Promise((resolve) => {
+    openGate = resolve;
+  });
+}
+
+const locks = new LockManager({ store: engines.locks, ttlMs });
 const consumer = consume({
-  source,
+  source: watched(engines.source, {
+    republish: { sent: 'after publish', answered: 'after confirm' },
+    deadLetter: { answered: 'after dead-lettering' },
+  }),
   locks,
-  state,
+  state: watched(engines.state, {
+    commit: { answered: 'after commit' },
+    markDead: { answered: 'after marking as dead' },
+  }),
+  keepState: order.keepState ?? false,
   keyOf: (message) => message.body.account,
-  waitMs: 1_000,
+  waitMs,
+  ...(retainMs === undefined ? {} : { retainMs }),
   maxBatch: 20,
-  onBusy: republish({ delayMs: 100, maxAttempts: 1_000 }),
+  onBusy: onBusy(),
   onFailed: retry({ maxAttempts: 2, delayMs: 50 }),
   async reduce(total, messages) {
     reach('in mid-batch');
     if (messages.some(({ body }) => body.amount < 0)) throw new Error('there is no such amount');
     tell({ is: 'working' });
+    await gate;
     if (workMs > 0) await new Promise((resolve) => setTimeout(resolve, workMs));
     return messages.reduce((sum, { body }) => sum + body.amount, total ?? 0);
   },
@@ -80,6 +123,10 @@ async function end() {
   // Nothing is left that would keep this process: it ends by itself.
   process.disconnect();
 }
-process.on('message', () => void end());
+process.on('message', (message) => {
+  if (message === 'stop') void end();
+  else if (message === 'close the gate') closeGate();
+  else openGate();
+});
 await consumer.ready;
 setInterval(() => tell({ is: 'metrics', metrics: consumer.metrics() }), 20).unref();
