@@ -103,7 +103,10 @@ export interface Consume extends Common {
   readonly kind: 'consume';
   readonly amqpUrl: string;
   readonly queue: string;
+  /** How many messages a process has at once, over all partitions that it reads. */
   readonly prefetch: number;
+  /** Of the queue; 0 when it has none. With them, states stay in memory. */
+  readonly partitions: number;
 }
 
 export interface ConsumeResult {

@@ -2,10 +2,11 @@
  * One process of the story: it takes contributions from a RabbitMQ queue and adds each to a total in Redis, until
  * nothing has come for a while.
  */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { setTimeout } from 'node:timers/promises';
 import { LockManager } from 'leasehold';
-import { consume as consumeKeyed } from 'leasehold/consumer';
-import { rabbitmq } from 'leasehold/rabbitmq';
+import { type BatchMessage, CONSUMER_CHANNELS, consume as consumeKeyed } from 'leasehold/consumer';
+import { partitioned, rabbitmq } from 'leasehold/rabbitmq';
 import { redis, redisState } from 'leasehold/redis';
 import { type Contender, connect, NO_LOCK, OURS, openContender } from './contenders.ts';
 import type { Consume, ConsumeResult } from './jobs.ts';
@@ -30,23 +31,37 @@ export async function consume(job: Consume): Promise<ConsumeResult> {
   return consumePlain(job);
 }
 
-async function consumeOurs({ port, amqpUrl, queue, prefetch }: Consume): Promise<ConsumeResult> {
-  const client = connect(port);
+/** Each partition has a prefetch of its own, and each of two processes reads half of them. */
+function placeOf({ queue, prefetch, partitions }: Consume) {
+  if (partitions === 0) return { queue, prefetch };
+  return {
+    queue: partitioned(queue, partitions),
+    prefetch: Math.ceil((2 * prefetch) / partitions),
+  };
+}
+
+async function consumeOurs(job: Consume): Promise<ConsumeResult> {
+  const client = connect(job.port);
   const locks = new LockManager({ store: redis(client) });
   const progress: Progress = { count: 0, firstAtMs: 0, lastAtMs: 0 };
   const worker = consumeKeyed<Contribution, number>({
-    source: rabbitmq({ url: amqpUrl, queue, prefetch }),
+    source: rabbitmq({ url: job.amqpUrl, ...placeOf(job) }),
     locks,
-    keyOf: (message) => message.body.account,
-    state: redisState(client),
-    reduce: (total, messages) => {
-      note(progress, messages.length);
-      return messages.reduce((sum, { body }) => sum + body.amount, total ?? 0);
+    keyOf: (message) => {
+      begin(progress);
+      return message.body.account;
     },
+    state: redisState(client),
+    keepState: job.partitions > 0,
+    reduce: (total, messages) => messages.reduce((sum, { body }) => sum + body.amount, total ?? 0),
     waitMs: 60_000,
   });
+  // As for the others, a message counts once it is acknowledged.
+  const onBatch = (batch: unknown): void => note(progress, (batch as BatchMessage).messages);
+  subscribe(CONSUMER_CHANNELS.batch, onBatch);
   await worker.ready;
   await idle(progress);
+  unsubscribe(CONSUMER_CHANNELS.batch, onBatch);
   const { latency } = worker.metrics();
   const p99 = latency.buckets.find(({ count }) => count >= latency.count * 0.99);
   await worker.stop();
@@ -81,6 +96,7 @@ async function consumePlain(job: Consume): Promise<ConsumeResult> {
   const timesMs: number[] = [];
   const handle = async (message: Delivery): Promise<void> => {
     const startMs = performance.now();
+    begin(progress);
     await add(JSON.parse(message.content.toString()) as Contribution);
     channel.ack(message);
     timesMs.push(performance.now() - startMs);
@@ -114,10 +130,12 @@ async function effectOf(
   };
 }
 
+function begin(progress: Progress): void {
+  if (progress.firstAtMs === 0) progress.firstAtMs = Date.now();
+}
+
 function note(progress: Progress, count: number): void {
-  const nowMs = Date.now();
-  if (progress.count === 0) progress.firstAtMs = nowMs;
-  progress.lastAtMs = nowMs;
+  progress.lastAtMs = Date.now();
   progress.count += count;
 }
 

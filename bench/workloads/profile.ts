@@ -56,7 +56,8 @@ function pathsOn({ port }: BenchServer, broker: RabbitServer, effort: Effort): P
   const common = { port, contender: contender(OURS), durationMs: warmUpMs(effort) };
   const turn = { ...common, kind: 'turn', tasks: 1, retainMs: 0 } as const;
   const add = { ...common, kind: 'add', keys: 1, tasks: 8 } as const;
-  const consume = { ...common, kind: 'consume', amqpUrl: broker.url, prefetch: PREFETCH } as const;
+  const source = { amqpUrl: broker.url, prefetch: PREFETCH, partitions: 0 };
+  const consume = { ...common, ...source, kind: 'consume' } as const;
   let queues = 0;
   return [
     { label: 'a free key', processes: 1, prepare: async () => turn },
@@ -69,7 +70,8 @@ function pathsOn({ port }: BenchServer, broker: RabbitServer, effort: Effort): P
       prepare: async () => {
         queues += 1;
         const queue = `profile-${queues}`;
-        await publish(broker.url, queue, effort.isQuick ? QUICK_MESSAGES : MESSAGES, 1);
+        const count = effort.isQuick ? QUICK_MESSAGES : MESSAGES;
+        await publish({ broker, keys: 1 }, { partitions: 0 }, queue, count);
         return { ...consume, queue };
       },
     },

@@ -62,7 +62,7 @@ lane('workers', TOOLS.rabbitmq, () => {
     await books.publish(40);
     await books.balance();
     const working = atWork(begun);
-    await books.publish(400, 40);
+    await books.publish(400);
     await working;
     await broker.kill();
     await broker.startAgain();
@@ -96,10 +96,12 @@ lane('workers', TOOLS.rabbitmq, () => {
 
   test('a broker that hangs does not keep a process that is told to end', TIMEOUT, async () => {
     const books = newBooks();
-    await books.publish(100);
     // After two of these without a word, the broker is taken for gone.
-    const [worker] = begin({ amqp: `${broker.url}?heartbeat=1`, workMs: 100 }, 1);
-    await atWork([worker as WorkerProcess]);
+    const begun = await begin({ amqp: `${broker.url}?heartbeat=1`, workMs: 100 }, 1);
+    const [worker] = begun;
+    const working = atWork(begun);
+    await books.publish(100);
+    await working;
     broker.pause();
     try {
       await until('it has noticed', () => (worker?.metrics?.gone ?? 0) > 0);
@@ -108,7 +110,7 @@ lane('workers', TOOLS.rabbitmq, () => {
     } finally {
       broker.resume();
     }
-    begin({}, 1);
+    await begin({}, 1);
     await end(books);
   });
 
