@@ -116,7 +116,7 @@ class KeyedConsumer implements Consumer {
 
   stop(options: StopOptions = {}): Promise<void> {
     this.#stopping ??= this.#stop(
-      whole('graceMs', options.graceMs ?? DEFAULT_GRACE_MS, 0, MAX_GRACE_MS),
+      whole('graceMs', options?.graceMs ?? DEFAULT_GRACE_MS, 0, MAX_GRACE_MS),
     );
     return this.#stopping;
   }

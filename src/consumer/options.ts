@@ -5,7 +5,7 @@ import { type Clock, systemClock } from '../core/clock.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
 import type { Lease } from '../core/lease.ts';
 import type { LockManager } from '../core/manager.ts';
-import { type AcquireOptions, MAX_DELAY_MS } from '../core/options.ts';
+import { type AcquireOptions, checkClock, MAX_DELAY_MS } from '../core/options.ts';
 import type { Envelope, MessageSource, StateStore } from './contracts.ts';
 import type { Incoming, Message } from './message.ts';
 import { type BusyPolicy, type FailedPolicy, republish, retry, whole } from './policies.ts';
@@ -167,13 +167,17 @@ function checkParts(options: AnyOptions | undefined): void {
   const isReducing = has(options, 'reduce');
   check(isReducing !== has(options, 'handle'), 'give either reduce or handle');
   check(isReducing === has(options?.state, 'commit'), 'give a state with reduce, and only then');
-  for (const name of ['lockName', 'decode', 'idOf', 'publishedAtOf'] as const) {
+  for (const name of ['lockName', 'decode', 'idOf', 'publishedAtOf', 'random'] as const) {
     check(options?.[name] === undefined || has(options, name), `${name} is a function`);
   }
   for (const name of ['onBusy', 'onFailed'] as const) {
     const policy = options?.[name];
-    check(policy === undefined || has(policy.attempts, 'delayMs'), `${name} is a policy`);
+    check(policy === undefined || has(policy?.attempts, 'delayMs'), `${name} is a policy`);
   }
+  const codec = options?.stateCodec;
+  const isCodec = codec === undefined || (has(codec, 'encode') && has(codec, 'decode'));
+  check(isCodec, 'stateCodec has the functions encode and decode');
+  checkClock(options?.clock ?? systemClock);
 }
 
 /** Whether it has a function of this name. */

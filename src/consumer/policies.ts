@@ -66,7 +66,7 @@ export function republish(options: AttemptOptions = {}): BusyPolicy {
  */
 export function outbox(engine: Outbox, options: OutboxOptions = {}): BusyPolicy {
   if (typeof engine?.claim !== 'function') throw new InvalidArgumentError('give an outbox');
-  const { maxClaimed = 100, leaseMs, pollMs = 1_000 } = options;
+  const { maxClaimed = 100, leaseMs, pollMs = 1_000 } = options ?? {};
   const defaults = { maxAttempts: 10, delayMs: 500, backoff: 'exponential' } as const;
   return {
     attempts: readAttempts(options, defaults),

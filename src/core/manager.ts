@@ -9,6 +9,7 @@ import {
   type AcquireOptions,
   type CloseOptions,
   canonicalKeys,
+  checkHas,
   checkKey,
   demand,
   type LockManagerOptions,
@@ -48,7 +49,7 @@ export class LockManager {
   #closing: Promise<void> | undefined;
 
   constructor(options: LockManagerOptions) {
-    demand(typeof options?.store?.claim === 'function', 'give a store');
+    checkHas(options?.store, 'a store', 'claim');
     this.#base = readSpec(options);
     this.#runtime = startRuntime(options, (event) => this.#onEvent(event));
   }
@@ -157,8 +158,10 @@ export class LockManager {
 
   #acquireOne(key: string, spec: Spec, signal?: AbortSignal): Lease | Promise<Lease> {
     if (this.#closing) throw new ManagerClosedError();
-    demand(signal == null || signal.aborted != null, 'give an AbortSignal');
-    signal?.throwIfAborted();
+    if (signal != null) {
+      checkHas(signal, 'an AbortSignal', 'throwIfAborted', 'addEventListener');
+      signal.throwIfAborted();
+    }
     const { cohorts } = this.#runtime;
     let cohort = cohorts.get(key);
     const lease = cohort?.serveNow(spec);

@@ -151,11 +151,27 @@ export function readNumber(
   throw new InvalidArgumentError(`${name} is a whole number from ${min} to ${max}`);
 }
 
-export function checkKey(key: unknown): asserts key is string {
+export function checkKey(key: unknown, name = 'a key'): asserts key is string {
   demand(
     typeof key === 'string' && key && key.length <= MAX_KEY_LENGTH && key.isWellFormed(),
-    `a key is well-formed text of 1 to ${MAX_KEY_LENGTH} UTF-16 units`,
+    `${name} is well-formed text of 1 to ${MAX_KEY_LENGTH} UTF-16 units`,
   );
+}
+
+/** Throws unless it has a function of each of these names. What it does is up to whoever gave it. */
+export function checkHas(
+  value: object | null | undefined,
+  what: string,
+  ...names: readonly string[]
+): void {
+  demand(
+    names.every((name) => typeof (value as Record<string, unknown>)?.[name] === 'function'),
+    `give ${what}`,
+  );
+}
+
+export function checkClock(clock: Clock | null): void {
+  checkHas(clock, 'a clock', 'monotonicMs', 'wallMs', 'setTimer', 'clearTimer');
 }
 
 /** Duplicates folded, in code-unit order, so that two callers can never wait for each other in a circle. */

@@ -5,7 +5,7 @@ import { hostname } from 'node:os';
 import { type Clock, systemClock } from './clock.ts';
 import type { Cohort } from './cohort.ts';
 import { storeError } from './diagnostics.ts';
-import { type LockManagerOptions, readNumber } from './options.ts';
+import { checkClock, checkKey, demand, type LockManagerOptions, readNumber } from './options.ts';
 import { type Renewal, startRenewal } from './renewal.ts';
 import type { ClaimId, LeaseStore, StoreEvent } from './store.ts';
 
@@ -57,6 +57,9 @@ export function startRuntime(
   // The nonce makes it unique where hosts share a name and processes a number, as containers do.
   const nonce = crypto.randomUUID().slice(-12);
   const { fairness, identity = `${hostname()}:${process.pid}:${nonce}` } = options;
+  checkClock(clock);
+  demand(typeof random === 'function', 'random is a function');
+  checkKey(identity, 'identity');
   let opening: Promise<void> | undefined;
   let isOpen = false;
   let owners = 0;

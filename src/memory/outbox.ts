@@ -5,6 +5,7 @@
 
 import type { Delivery, Envelope, Outbox, OutboxDepth } from '../consumer/contracts.ts';
 import { type Clock, systemClock } from '../core/clock.ts';
+import { checkClock } from '../core/options.ts';
 
 export interface MemoryOutboxOptions {
   /** Default: the system's. */
@@ -27,8 +28,9 @@ class MemoryOutbox implements Outbox {
   /** Of claims, while they stand. */
   readonly #claimed = new Map<Delivery, Entry>();
 
-  constructor({ clock = systemClock }: MemoryOutboxOptions) {
-    this.#clock = clock;
+  constructor(options: MemoryOutboxOptions) {
+    this.#clock = options?.clock ?? systemClock;
+    checkClock(this.#clock);
   }
 
   async open(): Promise<void> {}

@@ -12,9 +12,10 @@ import type {
   MessageSource,
   SourceEvents,
 } from '../consumer/contracts.ts';
-import type { Publication, Publisher } from '../consumer/publication.ts';
+import { newEnvelope, type Publication, type Publisher } from '../consumer/publication.ts';
 import { type Clock, systemClock, type Timer } from '../core/clock.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
+import { checkClock } from '../core/options.ts';
 
 export interface MemoryQueueOptions {
   /** Default: the system's. */
@@ -64,7 +65,8 @@ export class MemoryQueue implements Publisher {
   #timer: Timer;
 
   constructor(options: MemoryQueueOptions = {}) {
-    this.#clock = options.clock ?? systemClock;
+    this.#clock = options?.clock ?? systemClock;
+    checkClock(this.#clock);
   }
 
   /** What is in it: to be delivered, delivered and not settled, to come back after a delay, and dead. */
@@ -79,18 +81,8 @@ export class MemoryQueue implements Publisher {
 
   /** Resolves with the id, or with the empty text when there is none. */
   async publish(publication: MemoryPublication): Promise<string> {
-    const { content, id = crypto.randomUUID(), publishedAtMs = this.#clock.wallMs() } = publication;
-    this.#arrive({
-      id,
-      content: typeof content === 'string' ? new TextEncoder().encode(content) : content,
-      contentType: publication.contentType ?? 'application/json',
-      headers: publication.headers ?? {},
-      properties: {},
-      publishedAtMs,
-      busyCount: 0,
-      failedCount: 0,
-      isReplay: false,
-    });
+    const { id = crypto.randomUUID(), publishedAtMs = this.#clock.wallMs() } = publication ?? {};
+    this.#arrive(newEnvelope(publication, id, publishedAtMs));
     return id ?? '';
   }
 
@@ -309,7 +301,8 @@ class MemorySource implements MessageSource, QueueConsumer {
 
 /** A source for one consumer. Consumers of one queue share its messages. */
 export function memorySource(queue: MemoryQueue, options: MemorySourceOptions = {}): MessageSource {
-  const { prefetch = 1_000 } = options;
+  if (!(queue instanceof MemoryQueue)) throw new InvalidArgumentError('give a MemoryQueue');
+  const { prefetch = 1_000 } = options ?? {};
   if (!Number.isInteger(prefetch) || prefetch < 1) {
     throw new InvalidArgumentError('prefetch is a whole number from 1');
   }

@@ -15,6 +15,7 @@ import type {
 import { type Clock, systemClock } from '../core/clock.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
 import type { Token } from '../core/fence.ts';
+import { checkClock } from '../core/options.ts';
 
 export interface MemoryStateOptions {
   /** How long ids are remembered after the first publishing of their message, in milliseconds. Default a day. */
@@ -44,7 +45,9 @@ class MemoryState implements StateStore {
   readonly #clock: Clock;
   readonly #records = new Map<string, Record>();
 
-  constructor({ windowMs = DAY_MS, clock = systemClock }: MemoryStateOptions) {
+  constructor(options: MemoryStateOptions) {
+    const { windowMs = DAY_MS, clock = systemClock } = options ?? {};
+    checkClock(clock);
     if (!Number.isInteger(windowMs) || windowMs < 1) {
       throw new InvalidArgumentError('windowMs is a whole number from 1');
     }

@@ -15,6 +15,7 @@ import {
   type StepContext,
   settleKey,
 } from '../core/key-state.ts';
+import { checkClock, demand } from '../core/options.ts';
 import type {
   Claim,
   ClaimId,
@@ -57,7 +58,8 @@ export class MemorySpace {
   #epoch = 0;
 
   constructor(options: MemorySpaceOptions = {}) {
-    this.#clock = options.clock ?? systemClock;
+    this.#clock = options?.clock ?? systemClock;
+    checkClock(this.#clock);
   }
 
   /** What is held and waited for, expired leases that nobody has looked at since included. */
@@ -174,6 +176,7 @@ export class MemoryStore implements LeaseStore {
   #channel: string | null = null;
 
   constructor(space: MemorySpace) {
+    demand(space instanceof MemorySpace, 'memory() takes a MemorySpace, or nothing');
     this.#space = space;
   }
 

@@ -95,6 +95,10 @@ export function checkUrls(url: unknown): readonly string[] {
   if (urls.length === 0 || !areUrls || !urls.every((one) => URL.canParse(one as string))) {
     throw new InvalidArgumentError('url is an amqp:// or amqps:// address, or a list of them');
   }
+  for (const one of urls) {
+    const { username, password, pathname } = new URL(one as string);
+    for (const part of [username, password, pathname]) checkDecodes(part);
+  }
   return urls as readonly string[];
 }
 
@@ -123,6 +127,17 @@ export function unavailable(urls: readonly string[], cause: unknown): BrokerUnav
     isRefusal(cause) ? 'refused' : 'unreachable',
     cause,
   );
+}
+
+/** No error may repeat the address: there is a password in it. */
+function checkDecodes(part: string): void {
+  try {
+    decodeURIComponent(part);
+  } catch {
+    throw new InvalidArgumentError(
+      'an address has a % that begins no character: write a % of its own as %25',
+    );
+  }
 }
 
 /** A connection that was made. It is lost once, and never comes back: then another one is made. */

@@ -1,8 +1,7 @@
 /**
  * Brings messages into the queue of a source.
  */
-import type { Envelope } from '../consumer/contracts.ts';
-import type { Publication, Publisher } from '../consumer/publication.ts';
+import { newEnvelope, type Publication, type Publisher } from '../consumer/publication.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
 import { type AmqpChannel, Link } from './client.ts';
 import { publishOptions } from './envelope.ts';
@@ -30,24 +29,11 @@ export class RabbitPublisher implements Publisher {
   }
 
   async publish(publication: Publication): Promise<string> {
-    const { id = crypto.randomUUID(), content, contentType, headers, key } = publication;
+    const { id = crypto.randomUUID(), key } = publication ?? {};
     if (typeof id !== 'string' || id === '' || Buffer.byteLength(id) > MAX_ID_BYTES) {
       throw new InvalidArgumentError(`the id of a message is text of 1 to ${MAX_ID_BYTES} bytes`);
     }
-    if (typeof content !== 'string' && !(content instanceof Uint8Array)) {
-      throw new InvalidArgumentError('the content of a message is text or bytes');
-    }
-    const envelope: Envelope = {
-      id,
-      content: typeof content === 'string' ? Buffer.from(content) : content,
-      contentType: contentType ?? 'application/json',
-      headers: headers ?? {},
-      properties: {},
-      publishedAtMs: Date.now(),
-      busyCount: 0,
-      failedCount: 0,
-      isReplay: false,
-    };
+    const envelope = newEnvelope(publication, id, Date.now());
     const options = publishOptions(envelope);
     const place = await this.#placeOf(key);
     await this.#sender.publish({

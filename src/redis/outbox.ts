@@ -27,7 +27,7 @@ export interface RedisOutboxOptions {
 export type OutboxSettings = Required<RedisOutboxOptions>;
 
 export function readOutboxOptions(options: RedisOutboxOptions): OutboxSettings {
-  return { name: readPrefix(options.name, 'outbox'), ...readReplicas(options) };
+  return { name: readPrefix(options?.name, 'outbox'), ...readReplicas(options) };
 }
 
 /** A server does nothing else meanwhile; more travel in several steps. */

@@ -32,7 +32,7 @@ export type Settings = Required<RedlockOptions>;
 const LIMITS = { prefixLength: 512, timeoutMs: 600_000, ttlMs: 2_147_483_647 } as const;
 
 export function readOptions(options: RedlockOptions): Settings {
-  const { prefix = 'lock:', durable = false } = options;
+  const { prefix = 'lock:', durable = false, requestTimeoutMs, maxTtlMs } = options ?? {};
   if (typeof prefix !== 'string' || prefix.length > LIMITS.prefixLength) {
     throw new InvalidArgumentError(`prefix is text of at most ${LIMITS.prefixLength} characters`);
   }
@@ -43,8 +43,8 @@ export function readOptions(options: RedlockOptions): Settings {
   return {
     prefix,
     durable,
-    requestTimeoutMs: read('requestTimeoutMs', options.requestTimeoutMs ?? 1_000, LIMITS.timeoutMs),
-    maxTtlMs: read('maxTtlMs', options.maxTtlMs ?? 10_000, LIMITS.ttlMs),
+    requestTimeoutMs: read('requestTimeoutMs', requestTimeoutMs ?? 1_000, LIMITS.timeoutMs),
+    maxTtlMs: read('maxTtlMs', maxTtlMs ?? 10_000, LIMITS.ttlMs),
   };
 }
 

@@ -44,6 +44,7 @@ export interface Settings {
 }
 
 const DEFAULT_PORT = 2181;
+const MAX_PORT = 65_535;
 const DEFAULT_ROOT = '/leasehold';
 const MAX_TIMEOUT_MS = 600_000;
 const URL_FORM = 'zookeeper://[user:password@]host:port,host:port[/root]';
@@ -73,12 +74,23 @@ function readUrl(url: string): ZooKeeperOptions {
   }
   const [, login = '', connect = '', path = '/'] = parts;
   const root = path.replace(/\/$/, '');
-  const credentials = login.split(':').map(decodeURIComponent).join(':');
+  const credentials = login.split(':').map(decode).join(':');
   return {
     connect,
-    ...(root !== '' && { root: decodeURIComponent(root) }),
+    ...(root !== '' && { root: decode(root) }),
     ...(login !== '' && { auth: { scheme: 'digest', credentials } }),
   };
+}
+
+/** No error may repeat the URL: there is a password in it. */
+function decode(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw new InvalidArgumentError(
+      'a ZooKeeper URL has a % that begins no character: write a % of its own as %25',
+    );
+  }
 }
 
 function readServers(connect: string): Server[] {
@@ -90,6 +102,9 @@ function readServers(connect: string): Server[] {
       );
     }
     const [, ipv6, name, port = DEFAULT_PORT] = parts;
+    if (Number(port) < 1 || Number(port) > MAX_PORT) {
+      throw new InvalidArgumentError(`a port is a number from 1 to ${MAX_PORT}, not ${port}`);
+    }
     return { host: (ipv6 ?? name) as string, port: Number(port) };
   });
 }

@@ -1,28 +1,15 @@
 /** Whatever is given to the public face: it works, or says with a typed error what is wrong. */
 import fc from 'fast-check';
-import { InvalidArgumentError, LockManager, type LockManagerOptions } from 'leasehold';
+import { InvalidArgumentError, LockManager, type LockManagerOptions, systemClock } from 'leasehold';
 import { embedded } from 'leasehold/embedded';
 import { memory } from 'leasehold/memory';
 import { fenced, redis } from 'leasehold/redis';
 import { describe, expect, test } from 'vitest';
+import { type Any, anyValue, fieldsOf, nearUrls, optionsOf } from './arbitraries.ts';
 import { nothingEscapes, typedErrorOf } from './settled.ts';
 
 nothingEscapes();
 
-/** Values of every kind, and those at the edges of what is allowed. */
-const anyValue = fc.oneof(
-  fc.constantFrom<unknown>(undefined, null, 0, -0, -1, 1, 20, 1.5, Number.NaN, Infinity, 2 ** 53),
-  fc.constantFrom<unknown>('', 'shared', 'exclusive', '1', true, false, 1n, Symbol('s')),
-  fc.constantFrom<unknown>({}, [], () => {}, new Date(0), new AbortController().signal),
-  fc.anything({ withBigInt: true, withNullPrototype: true, withTypedArray: true }),
-);
-/** One or several that may be wrong: a single one is what the checks of the others do not hide. */
-const optionsOf = (...names: readonly string[]) =>
-  fc.oneof(
-    fc.tuple(fc.constantFrom(...names), anyValue).map(([name, value]) => ({ [name]: value })),
-    fc.record(Object.fromEntries(names.map((name) => [name, anyValue])), { requiredKeys: [] }),
-    anyValue,
-  );
 const anyKey = fc.oneof(
   fc.constantFrom<unknown>(
     '',
@@ -39,10 +26,7 @@ const anyKey = fc.oneof(
   anyValue,
 );
 const ACQUIRE = ['ttlMs', 'retainMs', 'maxHoldMs', 'mode', 'limit', 'waitMs', 'signal'];
-/** `clock`, `random` and `identity` are for simulations, and taken as they are. */
-const MANAGER = ['ttlMs', 'retainMs', 'maxHoldMs', 'waitMs', 'fairness'];
-
-type Any = never;
+const MANAGER = ['ttlMs', 'retainMs', 'maxHoldMs', 'waitMs', 'fairness', 'random', 'identity'];
 
 describe('a manager', () => {
   test.each(['acquire', 'tryAcquire', 'withLock'] as const)('%s', async (name) => {
@@ -69,10 +53,9 @@ describe('a manager', () => {
   });
 
   test('its own options, which are used afterwards', async () => {
-    const property = fc.asyncProperty(optionsOf('store', ...MANAGER), async (options) => {
-      const given = typeof options === 'object' && options !== null ? options : {};
+    const property = fc.asyncProperty(fieldsOf('store', 'clock', ...MANAGER), async (options) => {
       await typedErrorOf(async () => {
-        const locks = new LockManager({ store: memory(), ...given } as LockManagerOptions);
+        const locks = new LockManager({ store: memory(), ...options } as LockManagerOptions);
         try {
           await locks.withLock('k', { waitMs: 20 }, () => {});
         } finally {
@@ -82,6 +65,11 @@ describe('a manager', () => {
       await typedErrorOf(() => new LockManager(options as Any));
     });
     await fc.assert(property, { numRuns: 500 });
+    await fc.assert(
+      fc.asyncProperty(anyValue, async (options) => {
+        await typedErrorOf(() => new LockManager(options as Any));
+      }),
+    );
   });
 
   test('close', async () => {
@@ -92,43 +80,40 @@ describe('a manager', () => {
     await fc.assert(property);
   });
 
-  test.each([{}, 5, 'soon', []])('a signal that is none: %j', async (signal) => {
-    const locks = new LockManager({ store: memory() });
-    const error = await typedErrorOf(() => locks.acquire('k', { signal: signal as Any }));
+  test.each([{}, 5, 0, '', 'soon', [], { aborted: false }, { aborted: true }])(
+    'a signal that is none: %j',
+    async (signal) => {
+      const locks = new LockManager({ store: memory() });
+      for (const keys of ['k', ['k', 'l']]) {
+        const error = await typedErrorOf(() => locks.acquire(keys as Any, { signal } as Any));
+        expect(error).toBeInstanceOf(InvalidArgumentError);
+        expect(error?.message).toBe('give an AbortSignal');
+      }
+      expect(locks.usage).toEqual({ keys: 0, leases: 0, waiting: 0 });
+      await locks.close();
+    },
+  );
+
+  test.each([
+    [{ clock: {} }, 'give a clock'],
+    [{ clock: null }, 'give a clock'],
+    [{ clock: { ...systemClock, wallMs: 5 } }, 'give a clock'],
+    [{ random: 5 }, 'random is a function'],
+    [{ identity: 5 }, /^identity is /],
+    [{ identity: '' }, /^identity is /],
+    [{ identity: '\ud800' }, /^identity is /],
+    [{ identity: 'x'.repeat(513) }, /^identity is /],
+  ])('what is for simulations, and is wrong: %j', async (options, message) => {
+    const error = await typedErrorOf(() => new LockManager({ store: memory(), ...options } as Any));
     expect(error).toBeInstanceOf(InvalidArgumentError);
-    expect(error?.message).toContain('AbortSignal');
-    await locks.close();
+    expect(error?.message).toMatch(message);
   });
 });
 
 describe('stores', () => {
   const STORE_OPTIONS = ['prefix', 'requestTimeoutMs', 'minReplicas', 'replicaTimeoutMs'];
   const client = { options: {}, evalsha() {}, duplicate() {}, on() {}, off() {} };
-  /** Near to what is right, so that the parsers get to see it. */
-  const anyUrl = fc.oneof(
-    fc
-      .tuple(
-        fc.constantFrom('redis:', 'rediss:', 'redis+sentinel:', 'rediss+sentinel:', 'http:', ''),
-        fc.constantFrom('//', '/', ''),
-        fc.constantFrom('', 'user:pass@', ':%@', '%zz:%E0%A4%A@', '@', 'a:b:c@'),
-        fc.constantFrom(
-          'host',
-          'host:26379',
-          'h:1,i:2',
-          '[::1]:6379',
-          ':',
-          ',',
-          'h:99999',
-          '',
-          '%',
-        ),
-        fc.constantFrom('', '/', '/0', '/name', '/%', '/%zz/1', '/name/0', '/name/x', '?db=1', '#'),
-      )
-      .map((parts) => parts.join('')),
-    fc.webUrl(),
-    fc.string(),
-    anyValue,
-  );
+  const anyUrl = nearUrls('redis:', 'rediss:', 'redis+sentinel:', 'rediss+sentinel:');
 
   test('redis: addresses, clients and options', async () => {
     const property = fc.asyncProperty(

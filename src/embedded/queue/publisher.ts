@@ -1,7 +1,7 @@
 /**
  * Brings messages into a queue in a folder.
  */
-import type { Publication, Publisher } from '../../consumer/publication.ts';
+import { newEnvelope, type Publication, type Publisher } from '../../consumer/publication.ts';
 import { InvalidArgumentError } from '../../core/errors.ts';
 import { RecordsUser } from '../records/client.ts';
 import type { QueueSettings } from './source.ts';
@@ -19,26 +19,13 @@ export class EmbeddedPublisher implements Publisher {
   }
 
   async publish(publication: Publication): Promise<string> {
-    const { id = crypto.randomUUID(), content, contentType, headers } = publication;
+    const { id = crypto.randomUUID() } = publication ?? {};
     if (typeof id !== 'string' || id === '' || id.length > MAX_ID_LENGTH) {
       throw new InvalidArgumentError(
         `the id of a message is text of 1 to ${MAX_ID_LENGTH} characters`,
       );
     }
-    if (typeof content !== 'string' && !(content instanceof Uint8Array)) {
-      throw new InvalidArgumentError('the content of a message is text or bytes');
-    }
-    const envelope: StoredEnvelope = {
-      id,
-      content: typeof content === 'string' ? Buffer.from(content) : content,
-      contentType: contentType ?? 'application/json',
-      headers: headers ?? {},
-      properties: {},
-      publishedAtMs: Date.now(),
-      busyCount: 0,
-      failedCount: 0,
-      isReplay: false,
-    };
+    const envelope: StoredEnvelope = newEnvelope(publication, id, Date.now());
     const { queue } = this.#settings;
     const call: QueueCall = { is: 'publish', queue, envelopes: [envelope], delayMs: 0 };
     await (await this.#opened()).call('queue', call);

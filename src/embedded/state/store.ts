@@ -53,7 +53,7 @@ export class EmbeddedState implements StateStore {
     }
     if (!Number.isInteger(windowMs) || windowMs < MIN_WINDOW_MS || windowMs > MAX_WINDOW_MS) {
       throw new InvalidArgumentError(
-        `windowMs is a whole number from ${MIN_WINDOW_MS} to ${MAX_WINDOW_MS}, not ${windowMs}`,
+        `windowMs is a whole number from ${MIN_WINDOW_MS} to ${MAX_WINDOW_MS}`,
       );
     }
     this.#space = name;

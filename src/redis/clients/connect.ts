@@ -41,6 +41,7 @@ const OWN_OPTIONS = {
     Math.min(1_000, 25 * 2 ** Math.min(times, 6)) * (0.5 + Math.random() / 2),
 } as const;
 
+const MAX_PORT = 65_535;
 const SENTINEL_PROTOCOL = /^redis(s?)\+sentinel:/;
 
 interface Ioredis {
@@ -151,7 +152,12 @@ function readSentinelUrl(url: string): object {
   const tls = url.startsWith('rediss');
   return {
     sentinels: hosts.split(',').map((host) => {
-      const [, address = host, port = '26379'] = /^(.*?)(?::(\d+))?$/.exec(host) ?? [];
+      const [, address = '', port = '26379'] = /^(.*?)(?::(\d+))?$/.exec(host) ?? [];
+      if (address === '' || Number(port) < 1 || Number(port) > MAX_PORT) {
+        throw new InvalidArgumentError(
+          `the Sentinels of a URL are host:port,host:port, with ports from 1 to ${MAX_PORT}`,
+        );
+      }
       return { host: address, port: Number(port) };
     }),
     name: decode(name),
