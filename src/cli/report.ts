@@ -73,7 +73,7 @@ function stateOf({ mode, limit, holders }: LockReport): string {
 /** Host and process; the whole owner value is in `locks show`. */
 function shortOwner({ owner }: HolderReport, { mode }: LockReport): string {
   if (mode === 'foreign') return '(a client of another kind)';
-  return printable(/^(.+:\d+):/.exec(owner)?.[1] ?? owner);
+  return printable(/^(.+?:\d+):/.exec(owner)?.[1] ?? owner);
 }
 
 function lastEnd(holders: readonly HolderReport[]): Date | null {

@@ -270,7 +270,7 @@ export class Cohort {
 
   #busy(spec: Spec, holder: string | null, ahead: number | null): AcquireTimeoutError {
     // Host and process. The nonce stays here: whoever has the whole owner value can drop the lease.
-    const name = holder && (/^(.+:\d+):/.exec(holder)?.[1] ?? 'a foreign client');
+    const name = holder && (/^(.+?:\d+):/.exec(holder)?.[1] ?? 'a foreign client');
     return new AcquireTimeoutError(this.key, spec.waitMs, name, ahead);
   }
 

@@ -11,7 +11,6 @@ import {
   canonicalKeys,
   checkHas,
   checkKey,
-  demand,
   type LockManagerOptions,
   readNumber,
   readSpec,
@@ -129,7 +128,7 @@ export class LockManager {
     ...rest: [unknown, unknown?]
   ): Promise<Result> {
     const work = rest.pop() as Work<Lease | LeaseSet, Result>;
-    demand(typeof work === 'function', 'give the work');
+    checkHas({ work }, 'the work', 'work');
     const held: Lease | LeaseSet = await this.acquire(keys as string, rest[0] as AcquireOptions);
     try {
       const result = await work(held);

@@ -62,7 +62,10 @@ export interface LockManagerOptions extends LockOptions {
   readonly clock?: Clock;
   /** Randomness in [0, 1), for simulations. Default `Math.random`; it spreads retries and is no secret. */
   readonly random?: () => number;
-  /** The start of every owner value, as `host:pid:nonce`. Default: this host and process, and a random nonce. */
+  /**
+   * The start of every owner value, as `host:pid:nonce`, of which messages show the host and the pid. No two managers may
+   * have the same. Default: this host and process, and a random nonce.
+   */
   readonly identity?: string;
 }
 

@@ -5,7 +5,7 @@ import { hostname } from 'node:os';
 import { type Clock, systemClock } from './clock.ts';
 import type { Cohort } from './cohort.ts';
 import { storeError } from './diagnostics.ts';
-import { checkClock, checkKey, demand, type LockManagerOptions, readNumber } from './options.ts';
+import { checkClock, checkHas, checkKey, type LockManagerOptions, readNumber } from './options.ts';
 import { type Renewal, startRenewal } from './renewal.ts';
 import type { ClaimId, LeaseStore, StoreEvent } from './store.ts';
 
@@ -21,6 +21,7 @@ type Operation = 'claim' | 'renew' | 'drop' | 'close';
 export interface Runtime {
   readonly store: LeaseStore;
   readonly clock: Clock;
+  /** The start of every owner value, with a colon behind it: `web` and `web1` never begin alike. */
   readonly identity: string;
   readonly maxPasses: number;
   readonly maxPassMs: number;
@@ -53,12 +54,17 @@ export function startRuntime(
   options: LockManagerOptions,
   onEvent: (event: StoreEvent) => void,
 ): Runtime {
-  const { store, clock = systemClock, random = Math.random } = options;
   // The nonce makes it unique where hosts share a name and processes a number, as containers do.
   const nonce = crypto.randomUUID().slice(-12);
-  const { fairness, identity = `${hostname()}:${process.pid}:${nonce}` } = options;
+  const {
+    store,
+    fairness,
+    clock = systemClock,
+    random = Math.random,
+    identity = `${hostname()}:${process.pid}:${nonce}`,
+  } = options;
   checkClock(clock);
-  demand(typeof random === 'function', 'random is a function');
+  checkHas({ random }, 'a function random', 'random');
   checkKey(identity, 'identity');
   let opening: Promise<void> | undefined;
   let isOpen = false;
@@ -136,7 +142,7 @@ export function startRuntime(
   const runtime: Runtime = {
     store,
     clock,
-    identity,
+    identity: `${identity}:`,
     maxPasses: readNumber(fairness, 'maxPasses'),
     maxPassMs: readNumber(fairness, 'maxPassMs'),
     renewal: startRenewal(clock, (claims) => call('renew', claims)),
@@ -146,7 +152,7 @@ export function startRuntime(
     calls: 0,
     newOwner() {
       owners += 1;
-      return identity + owners.toString(36);
+      return runtime.identity + owners;
     },
     call,
     retryMs,

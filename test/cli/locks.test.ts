@@ -124,7 +124,7 @@ lane('locks on one Redis server', TOOLS.redis, () => {
   }
 
   test('list and show say who holds what, since when, until when, and who waits', async () => {
-    const [one, two, three] = [manager('a:1:x'), manager('b:2:x'), manager('c:3:x')];
+    const [one, two, three] = [manager('a:1:42'), manager('b:2:x'), manager('c:3:x')];
     await one.acquire('order:7');
     await one.acquire('report', { mode: 'shared' });
     await two.acquire('report', { mode: 'shared' });
@@ -148,7 +148,7 @@ lane('locks on one Redis server', TOOLS.redis, () => {
     for (const report of [shown, byName.get('order:7')]) {
       expect(report).toMatchObject({ mode: 'exclusive', limit: null, waiting: 2 });
     }
-    expect(shown.holders[0]?.owner).toMatch(/^a:1:x/);
+    expect(shown.holders[0]?.owner).toMatch(/^a:1:42:/);
     expect(shown.waiters.map(({ owner }) => owner.slice(0, 3))).toEqual(['b:2', 'c:3']);
     const { since = '', until: end = '' } = shown.holders[0] ?? {};
     const [seconds] = (await client.time()) as unknown as [string];
@@ -163,7 +163,9 @@ lane('locks on one Redis server', TOOLS.redis, () => {
     expect(table).toMatch(/Z +\S+Z +2 {2}a:1 +order:7\n/);
     expect(table).toMatch(/ and 1 more +report\n/);
     const page = (await run('show', 'order:7')).out;
-    expect(page).toMatch(/held by a:1:x[\s\S]*since \S+Z, until \S+Z[\s\S]*1\. b:2[\s\S]*2\. c:3/);
+    expect(page).toMatch(
+      /held by a:1:42:1[\s\S]*since \S+Z, until \S+Z[\s\S]*1\. b:2[\s\S]*2\. c:3/,
+    );
   });
 
   test('break frees the key for the next waiter, and its holder learns that it is lost', async () => {

@@ -10,7 +10,7 @@ const [url, key, count] = process.argv.slice(2);
 const client = new Redis(url);
 
 async function waitOnce(index) {
-  const identity = `waiter:${process.pid}:${index}-`;
+  const identity = `waiter:${process.pid}:${index}`;
   const locks = new LockManager({
     store: redis(client),
     ttlMs: 3_600_000,

@@ -98,7 +98,7 @@ describe('a manager', () => {
     [{ clock: {} }, 'give a clock'],
     [{ clock: null }, 'give a clock'],
     [{ clock: { ...systemClock, wallMs: 5 } }, 'give a clock'],
-    [{ random: 5 }, 'random is a function'],
+    [{ random: 5 }, 'give a function random'],
     [{ identity: 5 }, /^identity is /],
     [{ identity: '' }, /^identity is /],
     [{ identity: '\ud800' }, /^identity is /],

@@ -51,7 +51,7 @@ export class Bench {
 
   constructor(options: Omit<LockManagerOptions, 'store' | 'clock'> = {}) {
     this.locks = new LockManager({
-      identity: 'here:1:',
+      identity: 'here:1',
       ...options,
       store: this.#store(),
       clock: this.clock,

@@ -165,7 +165,7 @@ class Simulation {
       store: witness,
       clock: process.clock,
       random: () => dice.next(),
-      identity: `${name}:1:`,
+      identity: `${name}:1`,
       fairness: { maxPasses, maxPassMs },
     });
     const party = { process, witness, maxPasses, maxPassMs, isHung: false, isClosed: false };
