@@ -31,7 +31,12 @@ function lineOf({ envelope, reason, detail, deadSinceMs }: DeadLetter): string {
   const since = deadSinceMs === null ? '-' : new Date(deadSinceMs).toISOString();
   const body = Buffer.from(envelope.content).toString('utf8');
   const shown = [detail, body].map((text) => printable(text.slice(0, MAX_SHOWN)));
-  return [since, reason, envelope.id === null ? '-' : printable(envelope.id), ...shown].join('\t');
+  return [
+    since,
+    printable(reason),
+    envelope.id === null ? '-' : printable(envelope.id),
+    ...shown,
+  ].join('\t');
 }
 
 /** The body as text where it is text, and in base64 as well, so that nothing is lost. */

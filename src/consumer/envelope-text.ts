@@ -20,25 +20,39 @@ export function envelopeToText(envelope: Envelope): string {
 export function envelopeFromText(text: string): Envelope {
   try {
     const { content, headers, properties, ...plain } = JSON.parse(text);
-    return {
+    const envelope = {
       ...plain,
       content: Buffer.from(content, 'base64'),
-      headers: unpack(headers) as Envelope['headers'],
-      properties: unpack(properties) as Envelope['properties'],
+      headers: unpack(headers),
+      properties: unpack(properties),
     };
+    if (isEnvelope(envelope)) return envelope;
   } catch {
-    return {
-      id: null,
-      content: Buffer.from(text),
-      contentType: null,
-      headers: {},
-      properties: {},
-      publishedAtMs: null,
-      busyCount: 0,
-      failedCount: 0,
-      isReplay: false,
-    };
+    // It is none.
   }
+  return {
+    id: null,
+    content: Buffer.from(text),
+    contentType: null,
+    headers: {},
+    properties: {},
+    publishedAtMs: null,
+    busyCount: 0,
+    failedCount: 0,
+    isReplay: false,
+  };
+}
+
+function isEnvelope(given: Record<string, unknown>): given is Record<keyof Envelope, never> {
+  const { id, contentType, headers, properties, publishedAtMs, isReplay } = given;
+  const isCount = (count: unknown): boolean => Number.isSafeInteger(count) && Number(count) >= 0;
+  return (
+    [id, contentType].every((one) => one === null || typeof one === 'string') &&
+    [headers, properties].every((one) => typeof one === 'object' && one !== null) &&
+    (publishedAtMs === null || Number.isFinite(publishedAtMs)) &&
+    [given['busyCount'], given['failedCount']].every(isCount) &&
+    typeof isReplay === 'boolean'
+  );
 }
 
 function pack(value: unknown): unknown {

@@ -23,12 +23,12 @@ export class Intake {
   take(item: Item): void {
     const { decode, idOf, publishedAtOf, reduction } = this.#settings;
     const { envelope } = item;
-    try {
-      item.body = decode(envelope.content, envelope);
-    } catch (cause) {
-      this.#refuse(item, 'malformed', `its body cannot be decoded: ${describe(cause)}`);
+    const body = attempt(() => decode(envelope.content, envelope));
+    if (body instanceof Thrown) {
+      this.#refuse(item, 'malformed', `its body cannot be decoded${thrown(body)}`);
       return;
     }
+    item.body = body;
     const id = attempt(() => idOf(item));
     if (typeof id !== 'string' || id === '') {
       this.#refuse(item, 'no-id', `set an id when publishing, or give idOf${thrown(id)}`);
@@ -53,11 +53,11 @@ export class Intake {
   }
 
   #laneOf(item: Item): Lane {
-    const key = this.#settings.keyOf(item);
+    const key = atOnce(this.#settings.keyOf(item));
     const lane = this.#lanes.get(key);
     if (lane) return lane;
     checkKey(key);
-    const lockName = this.#settings.lockName(key);
+    const lockName = atOnce(this.#settings.lockName(key));
     checkKey(lockName);
     return this.#lanes.open(key, lockName);
   }
@@ -78,10 +78,17 @@ class Thrown {
 
 function attempt<Value>(run: () => Value): Value | Thrown {
   try {
-    return run();
+    return atOnce(run());
   } catch (cause) {
     return new Thrown(cause);
   }
+}
+
+/** Throws for a promise: nobody waits for it, and its rejection would end the process. */
+function atOnce<Value>(value: Value): Value {
+  if (!(value instanceof Promise)) return value;
+  value.catch(() => {});
+  throw new TypeError('this function must not be async');
 }
 
 function thrown(value: unknown): string {

@@ -252,5 +252,10 @@ function counted(envelope: Envelope, why: 'busy' | 'failed'): Envelope {
 
 /** Errors can be anything that was thrown. */
 export function describe(cause: unknown): string {
-  return cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause);
+  try {
+    return cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause);
+  } catch {
+    // Not everything has a text.
+    return typeof cause;
+  }
 }

@@ -28,6 +28,8 @@ export class RabbitDeadLetters implements DeadLetters {
 
   async replay(wants: (letter: DeadLetter) => boolean): Promise<number> {
     return this.#look(Number.POSITIVE_INFINITY, async (letter) => {
+      // A letter may name any queue: it goes back to the one that was asked for, or stays.
+      if (!this.#isOurs(queueOf(letter.envelope, this.#settings.name))) return false;
       if (!wants(letter)) return false;
       const envelope = {
         ...letter.envelope,
@@ -46,6 +48,13 @@ export class RabbitDeadLetters implements DeadLetters {
 
   close(): Promise<void> {
     return this.#sender.close();
+  }
+
+  /** The queue itself, or a part of it. */
+  #isOurs(queue: string): boolean {
+    const { name, queues } = this.#settings;
+    if (queue === name || queues.includes(queue)) return true;
+    return queue.startsWith(`${name}.`) && /^\d+$/.test(queue.slice(name.length + 1));
   }
 
   /** Takes each letter that is there, removes it when it was dealt with, and gives the others back at the end. */

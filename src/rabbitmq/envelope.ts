@@ -21,13 +21,21 @@ const QUEUE = `${OURS}queue`;
 const DEAD_REASON = `${OURS}dead-reason`;
 const DEAD_DETAIL = `${OURS}dead-detail`;
 const DEAD_AT = `${OURS}dead-at`;
+/** The names of headers that a copy has no room for. */
+const LEFT_OUT = `${OURS}left-out`;
 /** Tells returned messages apart; it is of no use to anybody else. */
 export const PUBLISH_NUMBER: string = `${OURS}publish`;
 
 /** What the broker adds on the way, and would add to again. */
 const BROKERS = /^x-(?:death|delivery-count|acquired-count|(?:first|last)-death-\w+)$/;
-/** All headers of a message together have 64 kB. */
+/** amqplib has 64 kB for all headers of a message; others may have sent more. */
 const MAX_DETAIL_LENGTH = 4_000;
+const MAX_HEADERS_BYTES = 48_000;
+/** Short texts of the protocol. They may have grown while they were read: what is no UTF-8 becomes three bytes for one. */
+const MAX_SHORT_BYTES = 255;
+/** Lists and tables inside of each other, in headers. Somebody may send thousands, which no stack takes. */
+const MAX_DEPTH = 32;
+const TOO_DEEP = '(too deep)';
 
 /** The properties that travel with a copy as they are, besides those that are fields of an envelope. */
 const KEPT = [
@@ -48,20 +56,30 @@ interface RabbitProperties {
 
 type Headers = Readonly<Record<string, unknown>>;
 
-export function readEnvelope(message: AmqpMessage, queue: string): Envelope {
+/**
+ * A message that was delivered from this queue. Copies of it go back to that one, or to the one it names, when that is one
+ * of these: whoever may publish here must not choose where this process publishes.
+ */
+export function readEnvelope(
+  message: AmqpMessage,
+  queue: string,
+  queues: readonly string[],
+): Envelope {
   const { properties } = message;
-  const headers = (properties['headers'] ?? {}) as Headers;
-  const kept: Record<string, unknown> = { queue: text(headers[QUEUE]) ?? queue };
-  for (const name of KEPT) if (properties[name] !== undefined) kept[name] = properties[name];
-  const others: Record<string, unknown> = {};
-  for (const name of Object.keys(headers)) {
-    if (!name.startsWith(OURS) && !BROKERS.test(name)) others[name] = toPlain(headers[name]);
-  }
+  const headers = headersOf(message);
+  const named = text(headers[QUEUE]);
+  const home = named !== null && queues.includes(named) ? named : queue;
+  const kept: Record<string, unknown> = { queue: home };
+  for (const name of KEPT) if (canTravel(properties[name])) kept[name] = properties[name];
+  const others = Object.entries(headers).filter(
+    ([name]) => name === LEFT_OUT || !(name.startsWith(OURS) || BROKERS.test(name)),
+  );
+  const id = text(properties['messageId']);
   return {
-    id: text(properties['messageId']),
+    id: canTravel(id) ? id : null,
     content: message.content,
     contentType: text(properties['contentType']),
-    headers: others,
+    headers: Object.fromEntries(others.map(([name, value]) => [name, toPlain(value, MAX_DEPTH)])),
     properties: kept,
     publishedAtMs: readTime(headers[PUBLISHED_AT], properties['timestamp']),
     busyCount: count(headers[BUSY]),
@@ -78,8 +96,17 @@ export function queueOf(envelope: Envelope, fallback: string): string {
 /** What amqplib needs to publish a copy. */
 export function publishOptions(envelope: Envelope, note?: DeadLetterNote): Record<string, unknown> {
   const { queue, ...kept } = envelope.properties as RabbitProperties & Record<string, unknown>;
-  const headers: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(envelope.headers)) headers[name] = fromPlain(value);
+  const others: [string, unknown][] = [];
+  const left: string[] = [];
+  let bytes = 0;
+  for (const [name, value] of Object.entries(envelope.headers)) {
+    const one = fromPlain(value);
+    bytes += Buffer.byteLength(name) + 1 + sizeOf(one);
+    if (bytes <= MAX_HEADERS_BYTES) others.push([shortened(name), one]);
+    else left.push(name);
+  }
+  const headers: Record<string, unknown> = Object.fromEntries(others);
+  if (left.length > 0) headers[LEFT_OUT] = left.join(', ').slice(0, MAX_DETAIL_LENGTH);
   if (queue !== undefined) headers[QUEUE] = queue;
   if (envelope.publishedAtMs !== null) headers[PUBLISHED_AT] = envelope.publishedAtMs;
   if (envelope.busyCount > 0) headers[BUSY] = envelope.busyCount;
@@ -102,15 +129,16 @@ export function publishOptions(envelope: Envelope, note?: DeadLetterNote): Recor
 
 /** A dead letter of ours, or one that the broker itself put there. */
 export function readDeadLetter(message: AmqpMessage, queue: string): DeadLetter {
-  const headers = (message.properties['headers'] ?? {}) as Headers;
-  const envelope = readEnvelope(message, queue);
+  const headers = headersOf(message);
+  const named = text(headers[QUEUE]);
+  const envelope = readEnvelope(message, queue, named === null ? [] : [named]);
   const reason = text(headers[DEAD_REASON]);
   if (reason !== null) {
     return {
       envelope,
       reason: reason as DeadLetterReason,
       detail: text(headers[DEAD_DETAIL]) ?? '',
-      deadSinceMs: typeof headers[DEAD_AT] === 'number' ? headers[DEAD_AT] : null,
+      deadSinceMs: readDate(headers[DEAD_AT]),
     };
   }
   const [death] = (Array.isArray(headers['x-death']) ? headers['x-death'] : []) as Headers[];
@@ -120,7 +148,7 @@ export function readDeadLetter(message: AmqpMessage, queue: string): DeadLetter 
     envelope: { ...envelope, properties: { ...envelope.properties, queue: from } },
     reason: 'failed',
     detail: `put here by the broker, from '${from}': ${text(death?.['reason']) ?? 'unknown'}`,
-    deadSinceMs: typeof time === 'number' ? time * 1_000 : null,
+    deadSinceMs: typeof time === 'number' ? readDate(time * 1_000) : null,
   };
 }
 
@@ -131,6 +159,11 @@ function readTime(header: unknown, timestamp: unknown): number | null {
   return timestamp * 1_000;
 }
 
+/** `null` for what is no time, or none that a date can have. */
+function readDate(ms: unknown): number | null {
+  return typeof ms === 'number' && Number.isFinite(new Date(ms).getTime()) ? ms : null;
+}
+
 function text(value: unknown): string | null {
   return typeof value === 'string' && value !== '' ? value : null;
 }
@@ -139,25 +172,82 @@ function count(value: unknown): number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : 0;
 }
 
+/** Without what amqplib makes of a header that is called `__proto__`: no table has what it was not sent with. */
+function headersOf({ properties }: AmqpMessage): Headers {
+  return { ...(properties['headers'] as Headers | undefined) };
+}
+
+/** Whether a property can be sent again. */
+function canTravel(value: unknown): boolean {
+  if (typeof value === 'string') return Buffer.byteLength(value) <= MAX_SHORT_BYTES;
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+
 /** Bytes in a header as JSON can hold them; amqplib writes its other types in the same way. */
 const BYTES = 'bytes';
+/** A table that has such a name in it by itself. */
+const TABLE = 'object';
 
-function toPlain(value: unknown): unknown {
+function toPlain(value: unknown, depth: number): unknown {
   if (typeof value !== 'object' || value === null) return value;
-  if (Buffer.isBuffer(value)) return { '!': BYTES, value: value.toString('base64') };
-  if (Array.isArray(value)) return value.map(toPlain);
-  return mapValues(value, toPlain);
+  // A table may say that it descends from bytes.
+  if (ArrayBuffer.isView(value)) {
+    return { '!': BYTES, value: Buffer.from(value as Uint8Array).toString('base64') };
+  }
+  if (depth === 0) return TOO_DEEP;
+  if (Array.isArray(value)) return value.map((one) => toPlain(one, depth - 1));
+  const own = { ...value };
+  if (isTyped(own)) return own;
+  const table = mapValues(own, (one) => toPlain(one, depth - 1));
+  return '!' in own ? { '!': TABLE, value: table } : table;
+}
+
+/** As amqplib reads the two types that JavaScript does not have, with values that it can write again. */
+function isTyped(value: object): boolean {
+  const { '!': type, value: inner } = value as { '!'?: unknown; value?: unknown };
+  if (type === 'timestamp') return Number.isSafeInteger(inner) && Number(inner) >= 0;
+  if (type !== 'decimal') return false;
+  const { places, digits } = (inner ?? {}) as { places?: unknown; digits?: unknown };
+  const isWithin = (one: unknown, most: number): boolean =>
+    Number.isInteger(one) && Number(one) >= 0 && Number(one) <= most;
+  return isWithin(places, 255) && isWithin(digits, 0xffff_ffff);
 }
 
 function fromPlain(value: unknown): unknown {
+  // amqplib takes some of these for whole numbers.
+  if (typeof value === 'number' && !Number.isSafeInteger(value)) return { '!': 'double', value };
+  if (typeof value === 'bigint') return { '!': 'int64', value };
   if (typeof value !== 'object' || value === null) return value;
-  if (value instanceof Uint8Array) return Buffer.from(value);
-  if (Array.isArray(value)) return value.map(fromPlain);
+  if (ArrayBuffer.isView(value)) return Buffer.from(value as Uint8Array);
+  if (Array.isArray(value)) return value.map((one) => fromPlain(one) ?? null);
   const { '!': type, value: inner } = value as { '!'?: unknown; value?: unknown };
   if (type === BYTES && typeof inner === 'string') return Buffer.from(inner, 'base64');
-  return type === undefined ? mapValues(value, fromPlain) : value;
+  if (type === TABLE && typeof inner === 'object' && inner !== null) {
+    return { '!': TABLE, value: mapValues(inner, fromPlain, shortened) };
+  }
+  return type === undefined ? mapValues(value, fromPlain, shortened) : value;
 }
 
-function mapValues(value: object, map: (one: unknown) => unknown): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, map(one)]));
+/** In bytes on the wire, at the most. */
+function sizeOf(value: unknown): number {
+  if (typeof value === 'string') return Buffer.byteLength(value) + 5;
+  if (Buffer.isBuffer(value)) return value.length + 5;
+  if (typeof value !== 'object' || value === null) return 9;
+  return Object.entries(value).reduce(
+    (sum, [name, one]) => sum + Buffer.byteLength(name) + 1 + sizeOf(one),
+    5,
+  );
+}
+
+/** What is no UTF-8 may have grown beyond what a name may have. */
+function shortened(name: string): string {
+  return Buffer.byteLength(name) <= MAX_SHORT_BYTES ? name : name.slice(0, MAX_SHORT_BYTES / 3);
+}
+
+function mapValues(
+  value: object,
+  map: (one: unknown) => unknown,
+  rename: (name: string) => string = (name) => name,
+): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(value).map(([name, one]) => [rename(name), map(one)]));
 }

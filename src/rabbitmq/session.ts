@@ -42,15 +42,22 @@ export class Session {
   readonly #channel: AmqpChannel;
   readonly #ledger: Ledger;
   readonly #deliver: (delivery: Delivery) => void;
+  readonly #queues: readonly string[];
   readonly #consuming = new Set<string>();
   /** Those of them that have delivered: where there may be one active consumer, it is this one. */
   readonly #active = new Set<string>();
   #isStopping = false;
   #end: (reason: Error) => void = () => undefined;
 
-  private constructor(link: Link, channel: AmqpChannel, deliver: (delivery: Delivery) => void) {
+  private constructor(
+    link: Link,
+    channel: AmqpChannel,
+    queues: readonly string[],
+    deliver: (delivery: Delivery) => void,
+  ) {
     this.#link = link;
     this.#channel = channel;
+    this.#queues = queues;
     this.#deliver = deliver;
     this.#ledger = new Ledger(channel);
     this.ended = new Promise((resolve) => {
@@ -76,7 +83,7 @@ export class Session {
     try {
       const channel = await link.channel();
       await prepareQueues(channel, settings);
-      const session = new Session(link, channel, deliver);
+      const session = new Session(link, channel, settings.queues, deliver);
       await channel.prefetch(settings.prefetch);
       if (settings.partitions !== null) await session.#enrol(settings.partitions);
       return session;
@@ -158,7 +165,7 @@ export class Session {
       return;
     }
     this.#active.add(queue);
-    const envelope = readEnvelope(message, queue);
+    const envelope = readEnvelope(message, queue, this.#queues);
     this.#deliver(new RabbitDelivery(envelope, redelivered, this.#ledger, deliveryTag));
   }
 }

@@ -93,8 +93,10 @@ export class RabbitSource implements MessageSource {
   }
 
   async #sendDelayed(envelope: Envelope, delayMs: number): Promise<void> {
-    const { delayPeriodMs, name } = this.#settings;
-    const home = queueOf(envelope, name);
+    const { delayPeriodMs, name, queues } = this.#settings;
+    // What an outbox had of another queue would be sent there with this process's rights.
+    const named = queueOf(envelope, name);
+    const home = queues.includes(named) ? named : (queues[0] ?? name);
     const queue = delayQueue(home, delayMs, delayPeriodMs, Date.now());
     const isSilent = this.#silent.has(queue.name);
     const used = isSilent ? `${queue.name}.spare` : queue.name;

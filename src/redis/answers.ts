@@ -131,14 +131,19 @@ function partsOf(message: string): readonly string[] {
 }
 
 /** Clients can be told to give numbers as texts. */
-function numberOf(value: unknown): number {
+export function numberOf(value: unknown): number {
   if (typeof value === 'number') return value;
   return typeof value === 'string' && value !== '' ? Number(value) : Number.NaN;
 }
 
-function whole(value: unknown, min: number): number {
+/** Numbers that are exact in JavaScript. */
+export function isWhole(value: unknown, min: number): boolean {
   const number = numberOf(value);
-  if (Number.isSafeInteger(number) && number >= min) return number;
+  return Number.isSafeInteger(number) && number >= min;
+}
+
+function whole(value: unknown, min: number): number {
+  if (isWhole(value, min)) return numberOf(value);
   throw new UnreadableAnswerError('a claim');
 }
 

@@ -3,6 +3,7 @@
  */
 import type { Delivery, Envelope, Outbox, OutboxDepth } from '../consumer/contracts.ts';
 import { envelopeFromText, envelopeToText } from '../consumer/envelope-text.ts';
+import { isWhole, numberOf, UnreadableAnswerError } from './answers.ts';
 import type { RedisClient } from './clients/client.ts';
 import { DAY_MS } from './fence.ts';
 import { Layout } from './layout.ts';
@@ -98,14 +99,18 @@ export class RedisOutbox implements Outbox {
   ): Promise<{ deliveries: readonly Delivery[]; nextDueMs: number | null }> {
     const sentMs = performance.now();
     const args = [this.#owner, String(most), wholeMs(leaseMs)];
-    const answer = (await this.#run(this.#opened(), CLAIM, args)) as unknown[];
-    const [next, ...entries] = answer;
+    const answer = await this.#run(this.#opened(), CLAIM, args);
+    const [next, ...entries] = Array.isArray(answer) ? answer : [];
+    if (!isWhole(next, -1)) throw new UnreadableAnswerError('a claim');
     const deliveries: Claimed[] = [];
     for (let at = 0; at < entries.length; at += 3) {
-      const [id, text, before] = entries.slice(at, at + 3) as [string, string, unknown];
+      const [id, text, before] = entries.slice(at, at + 3) as unknown[];
+      if (typeof id !== 'string' || typeof text !== 'string') {
+        throw new UnreadableAnswerError('a claim');
+      }
       deliveries.push(new Claimed(id, text, Number(before) === 1, sentMs + leaseMs));
     }
-    const nextDueMs = Number(next);
+    const nextDueMs = numberOf(next);
     return { deliveries, nextDueMs: nextDueMs < 0 ? null : nextDueMs };
   }
 
@@ -126,8 +131,12 @@ export class RedisOutbox implements Outbox {
   }
 
   async depth(): Promise<OutboxDepth> {
-    const [entries, oldestAgeMs] = (await this.#run(this.#opened(), DEPTH, [])) as unknown[];
-    return { entries: Number(entries), oldestAgeMs: Number(oldestAgeMs) };
+    const answer = await this.#run(this.#opened(), DEPTH, []);
+    const [entries, oldestAgeMs] = Array.isArray(answer) ? answer : [];
+    if (!isWhole(entries, 0) || !isWhole(oldestAgeMs, 0)) {
+      throw new UnreadableAnswerError('a look');
+    }
+    return { entries: numberOf(entries), oldestAgeMs: numberOf(oldestAgeMs) };
   }
 
   /** What is claimed stays claimed until its lease ends. */

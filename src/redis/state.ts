@@ -13,6 +13,7 @@ import type {
 } from '../consumer/contracts.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
 import type { Token } from '../core/fence.ts';
+import { isWhole, numberOf, UnreadableAnswerError } from './answers.ts';
 import type { RedisClient } from './clients/client.ts';
 import { DAY_MS, PROCESS } from './fence.ts';
 import { Layout } from './layout.ts';
@@ -101,18 +102,17 @@ export class RedisState implements StateStore {
   async load(key: string, lease: Token, messages: readonly CommitMessage[]): Promise<LoadOutcome> {
     const args = [...this.#guard(lease), ...messagesOf(messages)];
     const answer = await this.#call(LOAD, key, args, (given) => given.length > 3);
-    if (answer[0] === 'stale') return { is: 'stale', fence: String(answer[1]) };
-    const [, version, value, ...marks] = answer;
-    return {
-      is: 'loaded',
-      value: value as string | null,
-      version: Number(version),
-      marks: readMarks(marks, messages),
-    };
+    const [is, version, value, ...marks] = answer;
+    if (is === 'stale') return { is, fence: fenceOf(answer) };
+    const isValue = value === null || typeof value === 'string';
+    if (is !== 'loaded' || !isValue) throw new UnreadableAnswerError('a load');
+    return { is, value, version: versionOf(version), marks: readMarks(marks, messages) };
   }
 
   async peek(key: string): Promise<string | null> {
-    return (await this.#run(this.#opened(), PEEK, key, [])) as string | null;
+    const value = await this.#run(this.#opened(), PEEK, key, []);
+    if (value === null || typeof value === 'string') return value;
+    throw new UnreadableAnswerError('a look');
   }
 
   async commit(commit: Commit): Promise<CommitOutcome> {
@@ -124,13 +124,15 @@ export class RedisState implements StateStore {
     switch (is) {
       case 'committed':
       case 'moved':
-        return { is, version: Number(rest[0]) };
+        return { is, version: versionOf(rest[0]) };
       case 'known':
         return { is, marks: readMarks(rest, messages) };
       case 'old':
         return { is: 'too-old', ids: rest.map((index) => messageAt(messages, index).id) };
+      case 'stale':
+        return { is, fence: fenceOf(answer) };
       default:
-        return { is: 'stale', fence: String(rest[0]) };
+        throw new UnreadableAnswerError('a commit');
     }
   }
 
@@ -140,7 +142,8 @@ export class RedisState implements StateStore {
   ): Promise<ReadonlyMap<string, Mark>> {
     if (messages.length === 0) return new Map();
     const args = ['', '', '', String(this.windowMs), ...messagesOf(messages)];
-    const [, ...marks] = await this.#call(MARK_DEAD, key, args, () => true);
+    const [is, ...marks] = await this.#call(MARK_DEAD, key, args, () => true);
+    if (is !== 'marked') throw new UnreadableAnswerError('a mark');
     return readMarks(marks, messages);
   }
 
@@ -165,7 +168,7 @@ export class RedisState implements StateStore {
     const { connections } = session.client;
     const answer = await this.#run(session, script, key, args);
     if (!Array.isArray(answer) || typeof answer[0] !== 'string') {
-      throw new Error('Redis answered a script with something else: is there a proxy in between?');
+      throw new UnreadableAnswerError('a script');
     }
     if (hasToLast(answer as unknown as Answer)) await session.replicas.confirm(connections);
     return answer as unknown as Answer;
@@ -220,7 +223,9 @@ function readMarks(
 ): ReadonlyMap<string, Mark> {
   const marks = new Map<string, Mark>();
   for (let at = 0; at < pairs.length; at += 2) {
-    const mark = pairs[at + 1] === 'a' ? 'applied' : 'dead-lettered';
+    const said = pairs[at + 1];
+    if (said !== 'a' && said !== 'd') throw new UnreadableAnswerError('a script');
+    const mark = said === 'a' ? 'applied' : 'dead-lettered';
     marks.set(messageAt(messages, pairs[at]).id, mark);
   }
   return marks;
@@ -228,5 +233,17 @@ function readMarks(
 
 /** Lua counts from one. */
 function messageAt(messages: readonly CommitMessage[], index: unknown): CommitMessage {
-  return messages[Number(index) - 1] as CommitMessage;
+  const message = messages[numberOf(index) - 1];
+  if (message === undefined) throw new UnreadableAnswerError('a script');
+  return message;
+}
+
+function versionOf(value: unknown): number {
+  if (isWhole(value, 0)) return numberOf(value);
+  throw new UnreadableAnswerError('a script');
+}
+
+function fenceOf([, fence]: Answer): string {
+  if (typeof fence === 'string') return fence;
+  throw new UnreadableAnswerError('a script');
 }

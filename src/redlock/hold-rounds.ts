@@ -3,6 +3,7 @@
  */
 import { validityMs } from '../core/clock.ts';
 import type { RenewOutcome } from '../core/store.ts';
+import { numberOf, UnreadableAnswerError } from '../redis/answers.ts';
 import { attemptText } from './claim-round.ts';
 import { NoQuorumError } from './errors.ts';
 import { type Asker, type RedlockNode, UNHEARD } from './node.ts';
@@ -49,8 +50,10 @@ abstract class Round<Outcome> extends Watched implements Asker {
   }
 
   onAnswer(node: RedlockNode, answer: unknown): void {
-    if (this.isYes(answer)) this.yes += 1;
-    else this.no.push(node);
+    const isYes = this.isYes(answer);
+    if (isYes) this.yes += 1;
+    else if (isYes === false) this.no.push(node);
+    else this.failures.push(new UnreadableAnswerError('a round'));
     this.#look(node);
   }
 
@@ -63,7 +66,8 @@ abstract class Round<Outcome> extends Watched implements Asker {
     if (!this.isOver) this.atEnd();
   }
 
-  protected abstract isYes(answer: unknown): boolean;
+  /** `null` for what no script gives. */
+  protected abstract isYes(answer: unknown): boolean | null;
   /** Settles as soon as the outcome is decided. */
   protected abstract decide(): void;
   /** Settles in any case: no more answers will count. */
@@ -114,9 +118,10 @@ export class RenewRound extends Round<RenewOutcome> {
     parts.runs.ask(this, held.lock, `r${held.ttlMs} ${held.owner} ${held.epoch}`);
   }
 
-  protected override isYes(answer: unknown): boolean {
-    this.#wanted ||= answer === 2;
-    return Number(answer) > 0;
+  protected override isYes(answer: unknown): boolean | null {
+    const said = numberOf(answer);
+    this.#wanted ||= said === 2;
+    return said === 1 || said === 2 || (said === 0 ? false : null);
   }
 
   protected override decide(): void {
@@ -157,8 +162,9 @@ export class DropRound extends Round<boolean> {
     this.#isHeld = isHeld;
   }
 
-  protected override isYes(answer: unknown): boolean {
-    return Array.isArray(answer) || Number(answer) === 1;
+  protected override isYes(answer: unknown): boolean | null {
+    const said = numberOf(Array.isArray(answer) ? answer[0] : answer);
+    return said === 1 || (said === 0 ? false : null);
   }
 
   protected override decide(): void {

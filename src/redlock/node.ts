@@ -1,6 +1,7 @@
 /**
  * One of the masters: its client, its ear, and the operations that travel to it together.
  */
+import { isWhole, UnreadableAnswerError } from '../redis/answers.ts';
 import type { RedisClient } from '../redis/clients/client.ts';
 import { type Layout, newNonce } from '../redis/layout.ts';
 import { Listener } from '../redis/listener.ts';
@@ -132,11 +133,19 @@ export class RedlockNode {
 
   async inquire(): Promise<Standing> {
     const run = this.#client.evaluate(INQUIRE, [], [this.#self]);
-    const answer = (await this.#within(run)) as [Standing['state'], ...string[]];
-    const [state, runId, abstainsMs, longestTtlMs, highestEpoch] = answer;
+    const answer = await this.#within(run);
+    const [state, runId, abstainsMs, longestTtlMs, highestEpoch] = Array.isArray(answer)
+      ? answer
+      : [];
+    // One node's nonsense would become what another one remembers.
+    const isState = state === 'votes' || state === 'new' || state === 'back';
+    const areNumbers = [abstainsMs, longestTtlMs, highestEpoch].every((one) => isWhole(one, 0));
+    if (!isState || typeof runId !== 'string' || !areNumbers) {
+      throw new UnreadableAnswerError('a question');
+    }
     return {
       state,
-      runId: String(runId),
+      runId,
       abstainsMs: Number(abstainsMs),
       longestTtlMs: Number(longestTtlMs),
       highestEpoch: Number(highestEpoch),

@@ -13,6 +13,7 @@ import type {
   RenewOutcome,
   StoreEvent,
 } from '../core/store.ts';
+import { numberOf, UnreadableAnswerError } from '../redis/answers.ts';
 import type { RedisClient } from '../redis/clients/client.ts';
 import { Layout, newNonce } from '../redis/layout.ts';
 import { MisconfiguredError } from '../redis/setup.ts';
@@ -227,7 +228,8 @@ export class RedlockStore implements LeaseStore {
     const asker = {
       onAnswer(node: RedlockNode, answer: unknown): void {
         if (Array.isArray(answer)) claim.onAnswer(node, answer[1]);
-        else claim.onVote(node, { is: 'absent' });
+        else if (numberOf(answer) === 0) claim.onVote(node, { is: 'absent' });
+        else claim.onFailure(node, new UnreadableAnswerError('a swap'));
         drop.onAnswer(node, answer);
       },
       onFailure(node: RedlockNode, cause: unknown): void {

@@ -1,6 +1,7 @@
 /**
  * What one node answers to a claim, read from the form that scripts/step.ts gives it.
  */
+import { isWhole, numberOf, UnreadableAnswerError } from '../redis/answers.ts';
 
 export type Vote =
   | { readonly is: 'accepted'; readonly wanted: boolean }
@@ -26,28 +27,49 @@ export type Vote =
 const ACCEPTED: Vote = { is: 'accepted', wanted: false };
 const WANTED: Vote = { is: 'accepted', wanted: true };
 
+/** What no script gives is no answer: it may have accepted, or not. */
 export function readVote(answer: unknown): Vote {
-  if (!Array.isArray(answer)) return Number(answer) === 1 ? WANTED : ACCEPTED;
-  const [kind, ...rest] = answer as [unknown, ...unknown[]];
-  switch (Number(kind)) {
-    case 1: {
-      const [endsInMs, ahead, , epoch, untold, heard] = rest.map(Number) as number[];
-      const holder = typeof rest[2] === 'string' ? rest[2] : null;
-      return {
-        is: 'busy',
-        endsInMs: endsInMs as number,
-        ahead: ahead as number,
-        holder,
-        epoch: epoch as number,
-        isUntold: untold === 1,
-        isHeard: heard === 1,
-      };
-    }
+  const vote = Array.isArray(answer) ? readRefusal(answer) : readAcceptance(answer);
+  return vote ?? { is: 'silent', cause: new UnreadableAnswerError('a claim') };
+}
+
+function readAcceptance(answer: unknown): Vote | null {
+  if (numberOf(answer) === 0) return ACCEPTED;
+  return numberOf(answer) === 1 ? WANTED : null;
+}
+
+function readRefusal([kind, ...rest]: readonly unknown[]): Vote | null {
+  const [first] = rest;
+  switch (numberOf(kind)) {
+    case 1:
+      return readBusy(rest);
     case 2:
-      return { is: 'low', epoch: Number(rest[0]) };
+      return isWhole(first, 0) ? { is: 'low', epoch: Number(first) } : null;
     case 3:
-      return { is: 'data', what: String(rest[0]) };
+      return typeof first === 'string' ? { is: 'data', what: first } : null;
+    case 4:
+      return isWhole(first, 0) ? { is: 'abstains', leftMs: Number(first) } : null;
     default:
-      return { is: 'abstains', leftMs: Number(rest[0]) };
+      return null;
   }
+}
+
+function readBusy([
+  endsInMs,
+  ahead,
+  holder,
+  epoch,
+  untold,
+  heard,
+]: readonly unknown[]): Vote | null {
+  if (!isWhole(endsInMs, -1) || !isWhole(ahead, 0) || !isWhole(epoch, 0)) return null;
+  return {
+    is: 'busy',
+    endsInMs: Number(endsInMs),
+    ahead: Number(ahead),
+    holder: typeof holder === 'string' ? holder : null,
+    epoch: Number(epoch),
+    isUntold: Number(untold) === 1,
+    isHeard: Number(heard) === 1,
+  };
 }

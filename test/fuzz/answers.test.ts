@@ -6,7 +6,7 @@ import { EventEmitter } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { LeaseholdError, LockManager } from 'leasehold';
-import { fenced, redis } from 'leasehold/redis';
+import { fenced, redis, redisOutbox, redisState } from 'leasehold/redis';
 import { redlock } from 'leasehold/redlock';
 import { describe, expect, test } from 'vitest';
 import { nothingEscapes, typedErrorOf } from './settled.ts';
@@ -30,13 +30,16 @@ const anyReply = fc.letrec<{ reply: unknown }>((tie) => ({
 /** Answers probes as a server would, and everything else as it likes. */
 class LyingClient extends EventEmitter {
   readonly status = 'ready';
+  readonly runId: string = crypto.randomUUID().replaceAll('-', '');
   readonly options = {};
   readonly #reply: () => unknown;
+  readonly #isRedlock: boolean;
   readonly subscribers: LyingClient[] = [];
 
-  constructor(reply: () => unknown) {
+  constructor(reply: () => unknown, isRedlock = false) {
     super();
     this.#reply = reply;
+    this.#isRedlock = isRedlock;
   }
 
   async connect(): Promise<void> {}
@@ -49,13 +52,14 @@ class LyingClient extends EventEmitter {
   }
 
   duplicate(): LyingClient {
-    const subscriber = new LyingClient(this.#reply);
+    const subscriber = new LyingClient(this.#reply, this.#isRedlock);
     this.subscribers.push(subscriber);
     return subscriber;
   }
 
+  /** Of three clients, each has a run id of its own. */
   async call(): Promise<unknown> {
-    return '';
+    return `run_id:${this.runId}`;
   }
 
   async evalsha(_sha: string, count: number, ...rest: string[]): Promise<unknown> {
@@ -66,7 +70,8 @@ class LyingClient extends EventEmitter {
     const reply = this.#reply();
     if (reply instanceof Error) throw reply;
     // One answer for each operation, or nobody looks at it.
-    return Array.from({ length: Math.max(1, (count - 1) / 3) }, () => reply);
+    const operations = this.#isRedlock ? count : (count - 1) / 3;
+    return Array.from({ length: Math.max(1, operations) }, () => reply);
   }
 
   eval(...args: never[]): Promise<unknown> {
@@ -120,6 +125,131 @@ describe('replies', () => {
   test.each([null, 3, '', 'yes', [1], true, Number.NaN])('%j extends no lease', async (reply) => {
     const store = redis(new LyingClient(() => reply) as never);
     expect(await outcomes(store)).toMatchObject([{ is: 'unknown' }]);
+  });
+
+  test('of the nodes of a Redlock', { timeout: 120_000 }, async () => {
+    const replies = fc.tuple(anyReply, anyReply, anyReply);
+    const property = fc.asyncProperty(replies, async (given) => {
+      const clients = given.map((reply) => new LyingClient(() => reply, true));
+      await use(new LockManager({ store: redlock(clients as never), ttlMs: TTL_MS }));
+    });
+    await fc.assert(property, { numRuns: 100 });
+    await Promise.all(closing);
+  });
+
+  test.each([null, '', 'yes', [], ['1'], [7, 1], true, Number.NaN, 2, [1, 2], [2, 'x']])(
+    'of which %j is no vote, no renewal and no drop',
+    async (reply) => {
+      const clients = [1, 2, 3].map(() => new LyingClient(() => reply, true));
+      const store = redlock(clients as never, { requestTimeoutMs: 200 });
+      await store.open(() => {});
+      const claim = { key: 'k', owner: 'o', units: 1e6, capacity: 1e6, ttlMs: TTL_MS, wait: false };
+      await expect(store.claim(claim)).rejects.toThrow(/quorum|majority|answered/);
+      const [renewal] = await store.renew([claim]);
+      expect(renewal?.is).not.toBe('held');
+      await store.close();
+    },
+  );
+
+  describe('to states and outboxes', () => {
+    const lease = { tokenText: '7'.padStart(20, '0') };
+    const message = { id: 'm', publishedAtMs: 1, isReplay: false };
+    const commit = { key: 'k', lease, id: 'c', expectedVersion: 0, value: 'v' };
+    const envelopeText = fc.oneof(
+      fc.string(),
+      fc.json(),
+      fc
+        .record(
+          {
+            id: fc.oneof(fc.string(), fc.jsonValue()),
+            content: fc.oneof(fc.base64String(), fc.jsonValue()),
+            contentType: fc.jsonValue(),
+            headers: fc.jsonValue(),
+            properties: fc.jsonValue(),
+            publishedAtMs: fc.jsonValue(),
+            busyCount: fc.oneof(fc.nat(), fc.jsonValue()),
+            failedCount: fc.oneof(fc.nat(), fc.jsonValue()),
+            isReplay: fc.oneof(fc.boolean(), fc.jsonValue()),
+          },
+          { requiredKeys: [] },
+        )
+        .map((fields) => JSON.stringify(fields)),
+    );
+    const answer = fc.oneof(
+      anyReply,
+      fc.tuple(
+        fc.constantFrom('loaded', 'stale', 'committed', 'moved', 'known', 'old', 'marked', 'x'),
+        anyReply,
+        anyReply,
+        anyReply,
+        anyReply,
+      ),
+      fc.tuple(fc.integer({ min: -2 }), fc.string(), envelopeText, fc.constantFrom(0, 1)),
+    );
+
+    /** What is answered while it is opened is right, and then it is as it likes. */
+    function liar(reply: unknown): { client: LyingClient; lie: () => void } {
+      const client = new LyingClient(() => null);
+      let isLying = false;
+      client.evalsha = async () => {
+        if (isLying && reply instanceof Error) throw reply;
+        return isLying ? reply : null;
+      };
+      return {
+        client,
+        lie() {
+          isLying = true;
+        },
+      };
+    }
+
+    /** Unreadable, or the client's own error, and nothing by accident. */
+    async function outcomeOf<Answer>(reply: unknown, call: () => Promise<Answer>) {
+      try {
+        return await call();
+      } catch (error) {
+        if (error !== reply) expect((error as Error).name).toBe('UnreadableAnswerError');
+        return null;
+      }
+    }
+
+    test('states', async () => {
+      const property = fc.asyncProperty(answer, async (reply) => {
+        const { client, lie } = liar(reply);
+        const state = redisState(client as never);
+        await state.open();
+        lie();
+        const loaded = await outcomeOf(reply, () => state.load('k', lease, [message]));
+        if (loaded?.is === 'loaded') expect(loaded.version).toBeGreaterThanOrEqual(0);
+        const messages = [message];
+        const done = await outcomeOf(reply, () => state.commit({ ...commit, messages }));
+        // Only what says so is a commit: a message is acknowledged for it.
+        if (done?.is === 'committed') expect((reply as unknown[])[0]).toBe('committed');
+        await outcomeOf(reply, () => state.markDead('k', messages));
+        await outcomeOf(reply, () => state.peek('k'));
+        await state.close();
+      });
+      await fc.assert(property, { numRuns: 1_000 });
+    });
+
+    test('outboxes', async () => {
+      const property = fc.asyncProperty(answer, async (reply) => {
+        const { client, lie } = liar(reply);
+        const outbox = redisOutbox(client as never);
+        await outbox.open();
+        lie();
+        const claimed = await outcomeOf(reply, () => outbox.claim(10, 1_000));
+        for (const { envelope } of claimed?.deliveries ?? []) {
+          expect(envelope.content).toBeInstanceOf(Uint8Array);
+          expect(envelope.id === null || typeof envelope.id === 'string').toBe(true);
+          expect(Number.isSafeInteger(envelope.busyCount + envelope.failedCount)).toBe(true);
+        }
+        if (claimed) expect(claimed.nextDueMs).not.toBeNaN();
+        await outcomeOf(reply, () => outbox.depth());
+        await outbox.close();
+      });
+      await fc.assert(property, { numRuns: 1_000 });
+    });
   });
 
   test('to fenced reads and writes', async () => {

@@ -59,8 +59,8 @@ describe('the name of a holder', () => {
     const bench = new Bench({ identity });
     const held = bench.locks.acquire('k', { ttlMs: 10_000 });
     await (await bench.next('open')).answer(undefined);
-    const { claim, answer } = await bench.next('claim');
-    await answer(granted(claim, 5n));
+    const asked = await bench.next('claim');
+    await asked.answer(granted(asked.claim, 5n));
     await held;
     const waits = bench.locks.acquire('k', { waitMs: 500 });
     const refused = expect(waits).rejects.toMatchObject({ holder: name });
