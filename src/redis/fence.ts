@@ -10,6 +10,7 @@ import { StaleTokenError, type Token } from '../core/fence.ts';
 import { UnreadableAnswerError } from './answers.ts';
 import type { RedisClient } from './clients/client.ts';
 import { type AnyRedisClient, adapt } from './clients/connect.ts';
+import { isTaken, NAME_TAKEN } from './layout.ts';
 import { readWhole } from './options.ts';
 import { FENCE, fencedScript, RESET } from './scripts/fence.ts';
 import type { Script } from './scripts/script.ts';
@@ -120,8 +121,14 @@ export class Fence {
    * Do it while nobody holds the lock.
    */
   async reset(key: string): Promise<void> {
-    const sent = this.#client.evaluate(RESET, [this.#prefix + textOf('a key', key)], []);
+    const sent = this.#client.evaluate(RESET, [this.#nameOf(key)], []);
     await within(sent, this.#timeoutMs, 'a reset of a fence');
+  }
+
+  #nameOf(key: string): string {
+    const name = this.#prefix + textOf('a key', key);
+    if (isTaken(name)) throw new InvalidArgumentError(NAME_TAKEN);
+    return name;
   }
 
   async #run(
@@ -139,7 +146,7 @@ export class Fence {
     lease: Token,
     args: readonly string[],
   ): Promise<unknown[]> {
-    const names = keys.map((key) => this.#prefix + textOf('a key', key));
+    const names = keys.map((key) => this.#nameOf(key));
     // Anything else would count as the highest token for ever.
     if (typeof lease?.tokenText !== 'string' || !/^\d{20}$/.test(lease.tokenText)) {
       throw new InvalidArgumentError('give a lease');

@@ -6,6 +6,16 @@
  */
 import { slotOf, tagOf } from './slots.ts';
 
+/** The start of the names of everything that the package keeps beside locks. */
+const OURS = 'leasehold:';
+
+/** A lock that is named like what stands beside locks would be taken for it, with an empty prefix or half of one. */
+export function isTaken(lock: string): boolean {
+  return lock.startsWith(OURS);
+}
+
+export const NAME_TAKEN: string = `names of Redis that begin with ${OURS} are taken: choose another key, or another prefix`;
+
 export interface KeyNames {
   readonly lock: string;
   readonly members: string;

@@ -52,8 +52,13 @@ const MAX_WINDOW_MS = 400 * DAY_MS;
 const WINDOWS_OF_A_FENCE = 3;
 
 export function readStateOptions(options: RedisStateOptions): StateSettings {
+  const prefix = readPrefix(options?.prefix, 'state:');
+  if ('leasehold:'.startsWith(prefix)) {
+    // Keys come with messages: one could name what stands beside locks.
+    throw new InvalidArgumentError('the prefix of states is not empty, and no start of leasehold:');
+  }
   return {
-    prefix: readPrefix(options?.prefix, 'state:'),
+    prefix,
     windowMs: readWhole('windowMs', options?.windowMs ?? DAY_MS, MIN_WINDOW_MS, MAX_WINDOW_MS),
     ...readReplicas(options),
   };

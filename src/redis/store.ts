@@ -18,7 +18,7 @@ import { readClaim, readDrop, readMessage, readRenew } from './answers.ts';
 import { Batcher, MAX_RENEWALS } from './batch.ts';
 import type { RedisClient } from './clients/client.ts';
 import { guaranteesOf } from './guarantees.ts';
-import { Layout, newNonce } from './layout.ts';
+import { isTaken, Layout, NAME_TAKEN, newNonce } from './layout.ts';
 import { Listener } from './listener.ts';
 import type { Settings } from './options.ts';
 import { Replicas } from './replicas.ts';
@@ -166,13 +166,12 @@ export class RedisStore implements LeaseStore {
     }
   }
 
-  #refusal({ units, capacity }: Claim): ClaimOutcome | null {
-    if (units > capacity) {
-      const detail = `${units} units are more than a capacity of ${capacity}`;
-      return { is: 'refused', reason: 'unsupported', detail };
-    }
-    if (this.#misconfigured === null) return null;
-    return { is: 'refused', reason: 'unsupported', detail: this.#misconfigured.message };
+  #refusal({ key, units, capacity }: Claim): ClaimOutcome | null {
+    let detail: string | undefined;
+    if (units > capacity) detail = `${units} units are more than a capacity of ${capacity}`;
+    else if (isTaken(this.#settings.prefix + key)) detail = NAME_TAKEN;
+    else detail = this.#misconfigured?.message;
+    return detail === undefined ? null : { is: 'refused', reason: 'unsupported', detail };
   }
 
   #submit(

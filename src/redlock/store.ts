@@ -15,7 +15,7 @@ import type {
 } from '../core/store.ts';
 import { numberOf, UnreadableAnswerError } from '../redis/answers.ts';
 import type { RedisClient } from '../redis/clients/client.ts';
-import { Layout, newNonce } from '../redis/layout.ts';
+import { isTaken, Layout, NAME_TAKEN, newNonce } from '../redis/layout.ts';
 import { MisconfiguredError } from '../redis/setup.ts';
 import { slotOf } from '../redis/slots.ts';
 import { attemptText, ClaimRound, type Lost, type RoundResult } from './claim-round.ts';
@@ -143,7 +143,7 @@ export class RedlockStore implements LeaseStore {
   }
 
   /** What a person must mend before a claim can be granted. */
-  #refusal({ units, capacity, ttlMs }: Claim): ClaimOutcome | null {
+  #refusal({ key, units, capacity, ttlMs }: Claim): ClaimOutcome | null {
     const { maxTtlMs } = this.#settings;
     let detail: string | undefined;
     if (units !== capacity) {
@@ -152,6 +152,8 @@ export class RedlockStore implements LeaseStore {
         'can add up to more than the limit; take the redis store for them';
     } else if (ttlMs > maxTtlMs) {
       detail = `a ttl of ${ttlMs} ms is longer than maxTtlMs, ${maxTtlMs} ms: shorten it, or raise maxTtlMs for all`;
+    } else if (isTaken(this.#lockOf(key))) {
+      detail = NAME_TAKEN;
     } else {
       detail = this.#misconfigured?.message;
     }
