@@ -12,6 +12,7 @@ import type { RedisClient } from './clients/client.ts';
 import { type AnyRedisClient, adapt } from './clients/connect.ts';
 import { isTaken, NAME_TAKEN } from './layout.ts';
 import { readWhole } from './options.ts';
+import { namingRights } from './rights.ts';
 import { FENCE, fencedScript, RESET } from './scripts/fence.ts';
 import type { Script } from './scripts/script.ts';
 import { within } from './within.ts';
@@ -121,8 +122,22 @@ export class Fence {
    * Do it while nobody holds the lock.
    */
   async reset(key: string): Promise<void> {
-    const sent = this.#client.evaluate(RESET, [this.#nameOf(key)], []);
-    await within(sent, this.#timeoutMs, 'a reset of a fence');
+    await this.#evaluate(RESET, [this.#nameOf(key)], []);
+  }
+
+  async #evaluate(
+    script: Script,
+    keys: readonly string[],
+    args: readonly string[],
+  ): Promise<unknown> {
+    const timeoutMs = this.#timeoutMs;
+    try {
+      const sent = this.#client.evaluate(script, keys, args);
+      return await within(sent, timeoutMs, 'a fenced request');
+    } catch (cause) {
+      const key = keys[0] as string;
+      throw await namingRights(this.#client, cause, { failed: script, key, timeoutMs });
+    }
   }
 
   #nameOf(key: string): string {
@@ -152,8 +167,7 @@ export class Fence {
       throw new InvalidArgumentError('give a lease');
     }
     const all = [lease.tokenText, PROCESS, String(this.#memoryMs), ...args];
-    const sent = this.#client.evaluate(script, names, all);
-    const reply = await within(sent, this.#timeoutMs, 'a fenced request');
+    const reply = await this.#evaluate(script, names, all);
     const [is, detail] = Array.isArray(reply) ? reply : [];
     if (is === 'stale') {
       throw new StaleTokenError(names[0] as string, lease.tokenText, String(detail));

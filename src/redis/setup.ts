@@ -55,6 +55,7 @@ export async function probe(
 
 /** A right that is missing, or the wrong kind of client, is nothing that passes. Anything else comes back as it is. */
 export function explain(cause: unknown, what: string): unknown {
+  if (cause instanceof MisconfiguredError) return cause;
   const message = cause instanceof Error ? cause.message : String(cause);
   if (NO_RIGHT.test(message)) {
     return new MisconfiguredError(

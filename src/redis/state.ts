@@ -19,6 +19,7 @@ import { DAY_MS, PROCESS } from './fence.ts';
 import { Layout } from './layout.ts';
 import { readPrefix, readReplicas, readWhole } from './options.ts';
 import { Replicas } from './replicas.ts';
+import { namingRights } from './rights.ts';
 import { WIDTH } from './scripts/remembered.ts';
 import type { Script } from './scripts/script.ts';
 import { COMMIT, LOAD, MARK_DEAD, PEEK } from './scripts/state.ts';
@@ -185,8 +186,14 @@ export class RedisState implements StateStore {
     key: string,
     args: readonly string[],
   ): Promise<unknown> {
-    const sent = client.evaluate(script, layout.stateNamesOf(key), args);
-    return within(sent, this.#settings.requestTimeoutMs, `'${script.name}' of a state`);
+    const keys = layout.stateNamesOf(key);
+    const { requestTimeoutMs: timeoutMs } = this.#settings;
+    try {
+      const sent = client.evaluate(script, keys, args);
+      return await within(sent, timeoutMs, `'${script.name}' of a state`);
+    } catch (cause) {
+      throw await namingRights(client, cause, { failed: script, key: keys[0], timeoutMs });
+    }
   }
 
   #opened(): Session {

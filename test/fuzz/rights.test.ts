@@ -1,0 +1,315 @@
+/** The least rights that SECURITY.md gives, taken from its very text: they are enough, and each of them is needed. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { connect } from 'amqplib';
+import { Redis } from 'ioredis';
+import { LockManager } from 'leasehold';
+import { consume, retry } from 'leasehold/consumer';
+import { memory } from 'leasehold/memory';
+import { publisher, rabbitmq } from 'leasehold/rabbitmq';
+import { fenced, redis, redisOutbox, redisState } from 'leasehold/redis';
+import { redlock } from 'leasehold/redlock';
+import { zookeeper } from 'leasehold/zookeeper';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ROOT } from '../package/installed.ts';
+import { until } from '../servers/processes.ts';
+import { BROKER_START_MS, RabbitServer } from '../servers/rabbitmq.ts';
+import { RedisServer } from '../servers/redis.ts';
+import { lane, TOOLS } from '../servers/require.ts';
+import { ZooKeeperServer } from '../servers/zookeeper.ts';
+import { nodeClient } from '../servers/zookeeper-client.ts';
+import { nothingEscapes } from './settled.ts';
+
+nothingEscapes();
+
+const PAGE = readFileSync(join(ROOT, 'SECURITY.md'), 'utf8');
+const PASSWORD = 'secret';
+
+/** The lines of all blocks of that kind, in words. */
+function linesOf(kind: string): string[][] {
+  const blocks = [...PAGE.matchAll(new RegExp(`^\`\`\`${kind}\\n(.*?)^\`\`\`$`, 'gms'))];
+  const lines = blocks.flatMap(([, text = '']) => text.trim().split('\n'));
+  return lines.map((line) => line.replace('PASSWORD', PASSWORD).split(' '));
+}
+
+const RULES = new Map(linesOf('acl').map(([user = '', ...rules]) => [user, rules]));
+const TOKEN = { tokenText: '7'.padStart(20, '0') };
+/**
+ * What is not missed here: a warning, and the question of a listener that has heard nothing for long whether its
+ * connection lives.
+ */
+const UNMISSED: Readonly<Record<string, readonly string[]>> = {
+  locks: ['+info', '+ping'],
+  redlock: ['+ping'],
+  state: ['+info'],
+  outbox: ['+info'],
+};
+/** What is missed when nodes are asked for what they remember: they abstain then, and that is said. */
+const UNNAMED: readonly string[] = ['redlock +hvals'];
+
+/** Everything that the user is for. */
+type Use = (url: string, url2: string, url3: string) => Promise<void>;
+
+async function useLocks(stores: readonly [() => ReturnType<typeof redis>, boolean]): Promise<void> {
+  const [make, isExclusiveOnly] = stores;
+  const options = { ttlMs: 5_000, waitMs: 4_000 };
+  const [one, other] = [
+    new LockManager({ store: make(), ...options }),
+    new LockManager({ store: make(), ...options }),
+  ] as const;
+  try {
+    const lease = await one.acquire('a');
+    expect(await other.tryAcquire('a')).toBe(null);
+    const next = other.acquire('a');
+    await until('it waits', () => other.usage.waiting === 1);
+    await lease.release();
+    await (await next).release();
+    if (isExclusiveOnly) return;
+    const readers = [
+      await one.acquire('b', { mode: 'shared' }),
+      await other.acquire('b', { mode: 'shared' }),
+    ];
+    for (const reader of readers) await reader.release();
+    await (await one.acquire('c', { limit: 2 })).release();
+  } finally {
+    await one.close();
+    await other.close();
+  }
+}
+
+async function useState(url: string): Promise<void> {
+  const state = redisState(url);
+  await state.open();
+  try {
+    const publishedAtMs = Date.now();
+    const messages = [{ id: 'm', publishedAtMs, isReplay: false }];
+    const commit = { key: 'k', lease: TOKEN, id: crypto.randomUUID(), value: 'v', messages };
+    const loaded = await state.load('k', TOKEN, messages);
+    const expectedVersion = loaded.is === 'loaded' ? loaded.version : 0;
+    await state.commit({ ...commit, expectedVersion });
+    await state.markDead('k', [{ id: 'dead', publishedAtMs, isReplay: false }]);
+    const replay = [{ id: 'dead', publishedAtMs, isReplay: true }];
+    const again = { ...commit, id: crypto.randomUUID(), messages: replay };
+    await state.commit({ ...again, expectedVersion: expectedVersion + 1 });
+    await state.peek('k');
+  } finally {
+    await state.close();
+  }
+}
+
+async function useOutbox(url: string): Promise<void> {
+  await usePart(url);
+  // Whoever comes later forgets who was there.
+  await usePart(url);
+}
+
+async function usePart(url: string): Promise<void> {
+  const outbox = redisOutbox(url);
+  await outbox.open();
+  try {
+    const envelope = {
+      id: 'm',
+      content: Buffer.from('{}'),
+      contentType: null,
+      headers: {},
+      properties: {},
+      publishedAtMs: 1,
+      busyCount: 0,
+      failedCount: 0,
+      isReplay: false,
+    };
+    await outbox.put([envelope, envelope], 0);
+    await outbox.depth();
+    const { deliveries } = await outbox.claim(2, 10_000);
+    await outbox.putBack(deliveries.slice(0, 1), [envelope], 0);
+    await outbox.acknowledge(deliveries.slice(1));
+    const again = await outbox.claim(1, 10_000);
+    await outbox.release(again.deliveries);
+    await outbox.acknowledge((await outbox.claim(1, 10_000)).deliveries);
+  } finally {
+    await outbox.close();
+  }
+}
+
+async function useFence(url: string): Promise<void> {
+  const client = new Redis(url, { enableReadyCheck: false });
+  client.on('error', () => {});
+  try {
+    const values = fenced(client, { prefix: 'total:' });
+    await values.get('k', TOKEN);
+    const version = await values.set('k', 'v', TOKEN, { ttlMs: 60_000 });
+    await values.compareAndSet('k', version, 'w', TOKEN);
+    await values.reset('k');
+  } finally {
+    client.disconnect();
+  }
+}
+
+const USES: Readonly<Record<string, Use>> = {
+  locks: (url) => useLocks([() => redis(url, { requestTimeoutMs: 1_000 }), false]),
+  redlock: (...urls) => useLocks([() => redlock(urls, { durable: true }), true]),
+  state: useState,
+  outbox: useOutbox,
+  fence: useFence,
+};
+
+lane('rights on Redis', TOOLS.redis, () => {
+  let servers: RedisServer[];
+  beforeAll(async () => {
+    servers = await Promise.all([1, 2, 3].map(() => RedisServer.start()));
+  });
+  afterAll(() => Promise.all(servers.map((server) => server.close())));
+
+  async function urlsFor(user: string, rules: readonly string[]): Promise<string[]> {
+    for (const server of servers) {
+      await server.command('FLUSHALL');
+      await server.command('SCRIPT', 'FLUSH');
+      await server.command('ACL', 'SETUSER', user, 'reset', ...rules);
+    }
+    return servers.map(({ port }) => `redis://${user}:${PASSWORD}@127.0.0.1:${port}`);
+  }
+  const used = async (user: string, rules: readonly string[]): Promise<unknown> => {
+    const [one = '', two = '', three = ''] = await urlsFor(user, rules);
+    return (USES[user] as Use)(one, two, three).then(
+      () => null,
+      (error: unknown) => error,
+    );
+  };
+
+  test('the page has a user for each use', () => {
+    expect([...RULES.keys()].sort()).toEqual(Object.keys(USES).sort());
+  });
+
+  describe.each(Object.keys(USES))('of the user %s', (user) => {
+    const rules = RULES.get(user) ?? [];
+    const rights = rules.filter((rule) => rule.startsWith('+'));
+
+    test('are enough', async () => {
+      expect(await used(user, rules)).toBe(null);
+    });
+
+    test.each(rights)('are too few without %s, and that is said', async (right) => {
+      const fewer = rules.filter((rule) => rule !== right);
+      const error = await used(user, fewer);
+      if (UNMISSED[user]?.includes(right)) {
+        expect(error).toBe(null);
+        return;
+      }
+      expect(error).toBeInstanceOf(Error);
+      const said: string[] = [];
+      for (let one = error as Error | undefined; one; one = one.cause as Error | undefined) {
+        said.push(one.message);
+      }
+      const isNamed = !UNNAMED.includes(`${user} ${right}`);
+      const command = isNamed ? right.slice(1).split('|')[0] : 'abstains';
+      expect(said.join('; ')).toMatch(new RegExp(`\\b${command}\\b`, 'i'));
+    });
+  });
+});
+
+lane('rights on ZooKeeper', TOOLS.zookeeper, () => {
+  test('an identity needs its root, and nothing else', async () => {
+    const server = await ZooKeeperServer.start();
+    const { client, close } = await nodeClient(server.address);
+    const zk = (await import('node-zookeeper-client')).default;
+    const [[list = '']] = linesOf('zookeeper') as [[string]];
+    const [, , rights = ''] = list.split(':');
+    const bits = { c: zk.Permission.CREATE, d: zk.Permission.DELETE, r: 1, w: 2 } as const;
+    const maskOf = (letters: string): number =>
+      [...letters].reduce((mask, letter) => mask + bits[letter as keyof typeof bits], 0);
+    const credentials = `web:${PASSWORD}`;
+    client.addAuthInfo('digest', Buffer.from(credentials));
+    const make = (path: string, letters: string): Promise<void> =>
+      new Promise((resolve, reject) => {
+        const acl = [new zk.ACL(maskOf(letters), new zk.Id('auth', ''))];
+        client.create(path, Buffer.alloc(0), acl, zk.CreateMode.PERSISTENT, (error) =>
+          error ? reject(error) : resolve(),
+        );
+      });
+    const use = async (root: string): Promise<void> => {
+      const auth = { scheme: 'digest', credentials };
+      const make = () => zookeeper({ connect: server.address, root, auth });
+      await useLocks([make, false]);
+    };
+    try {
+      await make('/enough', rights);
+      await use('/enough');
+      await make('/nothing-made', rights.replace('c', ''));
+      await expect(use('/nothing-made')).rejects.toThrow(/may not make nodes below/);
+      const stranger = new LockManager({
+        store: zookeeper({ connect: server.address, root: '/enough' }),
+      });
+      await expect(stranger.acquire('a')).rejects.toThrow(/may not make nodes below/);
+      await stranger.close();
+    } finally {
+      close();
+      await server.close();
+    }
+  });
+});
+
+lane('rights on RabbitMQ', TOOLS.rabbitmq, () => {
+  let server: RabbitServer;
+  const users = new Map(linesOf('rabbitmq').map(([user = '', ...rest]) => [user, rest]));
+  beforeAll(async () => {
+    server = await RabbitServer.start();
+    for (const [user, rights] of users) await addUser(user, rights);
+  }, BROKER_START_MS);
+  afterAll(() => server?.close());
+
+  async function addUser(user: string, rights: readonly string[]): Promise<void> {
+    await server.control('add_user', user, PASSWORD);
+    await server.control('set_permissions', '-p', '/', user, ...rights);
+  }
+  const urlOf = (user: string): string => `amqp://${user}:${PASSWORD}@127.0.0.1:${server.port}`;
+
+  async function useQueue(user: string): Promise<void> {
+    const queue = 'contributions';
+    const locks = new LockManager({ store: memory() });
+    const handled: string[] = [];
+    const consumer = consume({
+      source: rabbitmq({ url: urlOf(user), queue }),
+      locks,
+      keyOf: () => 'k',
+      handle: ([message]) => {
+        if (message?.id === 'bad') throw new Error('no');
+        handled.push(message?.id ?? '');
+      },
+      onFailed: retry({ maxAttempts: 2, delayMs: 20 }),
+    });
+    try {
+      await consumer.ready;
+      const one = publisher({ url: urlOf('publisher'), queue, declare: false });
+      for (const id of ['good', 'bad']) await one.publish({ id, content: '{}' });
+      await one.close();
+      await until('one is handled, one is dead', () => {
+        const { applied, deadLettered } = consumer.metrics();
+        return applied === 1 && deadLettered.failed === 1;
+      });
+      expect(handled).toContain('good');
+    } finally {
+      await consumer.stop({ graceMs: 0 });
+      await locks.close();
+    }
+  }
+
+  test('are enough', async () => {
+    await useQueue('consumer');
+  });
+
+  test.each(['configure', 'write', 'read'])(
+    'are too few without %s, and that is said',
+    async (kind) => {
+      const rights = [...(users.get('consumer') ?? [])];
+      rights[['configure', 'write', 'read'].indexOf(kind)] = '^$';
+      await addUser(`no-${kind}`, rights);
+      const admin = await connect(server.url);
+      const channel = await admin.createChannel();
+      for (const name of ['contributions', 'contributions.dead']) await channel.deleteQueue(name);
+      await admin.close();
+      await expect(useQueue(`no-${kind}`)).rejects.toThrow(
+        new RegExp(`give this user the permission.*access to .* refused for user 'no-${kind}'`),
+      );
+    },
+  );
+});
