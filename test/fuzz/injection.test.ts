@@ -290,7 +290,7 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
       const consumer = consume<{ n: number }>({
         source: rabbitmq({ url, queue }),
         locks,
-        keyOf: ({ envelope }) => String(envelope.headers['key'] ?? 'k'),
+        keyOf: ({ envelope }) => (envelope.headers['key'] as string | undefined) ?? 'k',
         handle: () => {
           throw new Error('no');
         },

@@ -210,13 +210,14 @@ lane('rights on Redis', TOOLS.redis, () => {
 lane('rights on ZooKeeper', TOOLS.zookeeper, () => {
   test('an identity needs its root, and nothing else', async () => {
     const server = await ZooKeeperServer.start();
-    const { client, close } = await nodeClient(server.address);
+    const looker = await nodeClient(server.address);
+    const { client } = looker;
     const zk = (await import('node-zookeeper-client')).default;
-    const [[list = '']] = linesOf('zookeeper') as [[string]];
+    const [[list]] = linesOf('zookeeper') as [[string]];
     const [, , rights = ''] = list.split(':');
     const bits = { c: zk.Permission.CREATE, d: zk.Permission.DELETE, r: 1, w: 2 } as const;
     const maskOf = (letters: string): number =>
-      [...letters].reduce((mask, letter) => mask + bits[letter as keyof typeof bits], 0);
+      letters.split('').reduce((mask, letter) => mask + bits[letter as keyof typeof bits], 0);
     const credentials = `web:${PASSWORD}`;
     client.addAuthInfo('digest', Buffer.from(credentials));
     const make = (path: string, letters: string): Promise<void> =>
@@ -242,7 +243,7 @@ lane('rights on ZooKeeper', TOOLS.zookeeper, () => {
       await expect(stranger.acquire('a')).rejects.toThrow(/may not make nodes below/);
       await stranger.close();
     } finally {
-      close();
+      looker.close();
       await server.close();
     }
   });

@@ -3,10 +3,14 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { inspect } from 'node:util';
 import { CHANNELS, LockManager } from 'leasehold';
+import { CONSUMER_CHANNELS, consume } from 'leasehold/consumer';
+import { memory } from 'leasehold/memory';
+import { deadLetters, partitioned, publisher, rabbitmq } from 'leasehold/rabbitmq';
 import { redis } from 'leasehold/redis';
 import { redlock } from 'leasehold/redlock';
+import { zookeeper } from 'leasehold/zookeeper';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { nothingEscapes } from './settled.ts';
+import { nothingEscapes, typedErrorOf } from './settled.ts';
 
 nothingEscapes();
 
@@ -24,11 +28,12 @@ const BEHAVIOURS: Readonly<Record<string, (socket: Socket) => void>> = {
   'answers nonsense': (socket) => socket.on('data', () => socket.write('?!\r\n')),
 };
 const servers = new Map<string, Server>();
+const ALL_CHANNELS = [...Object.values(CHANNELS), ...Object.values(CONSUMER_CHANNELS)];
 const seen: unknown[] = [];
 const note = (message: unknown): number => seen.push(message);
 
 beforeAll(async () => {
-  for (const channel of Object.values(CHANNELS)) subscribe(channel, note);
+  for (const channel of ALL_CHANNELS) subscribe(channel, note);
   process.on('warning', note);
   for (const [name, behave] of Object.entries(BEHAVIOURS)) {
     const server = createServer((socket) => {
@@ -41,7 +46,7 @@ beforeAll(async () => {
 });
 
 afterAll(() => {
-  for (const channel of Object.values(CHANNELS)) unsubscribe(channel, note);
+  for (const channel of ALL_CHANNELS) unsubscribe(channel, note);
   process.off('warning', note);
   for (const server of servers.values()) server.close();
 });
@@ -75,6 +80,55 @@ test.each(Object.keys(BEHAVIOURS))('a server that %s', async (name) => {
     await locks.close();
   }
   expectNoSecret(seen.splice(0));
+});
+
+test.each(Object.keys(BEHAVIOURS))('a broker, and a ZooKeeper, that %s', async (name) => {
+  const { port } = (servers.get(name) as Server).address() as AddressInfo;
+  const login = `${USER}:${WRITTEN}@127.0.0.1:${port}`;
+  const url = `amqp://${login}/host?heartbeat=1`;
+  const timeouts = { connectTimeoutMs: 300, confirmTimeoutMs: 300 };
+  const one = publisher({ url, queue: 'q', ...timeouts });
+  const several = publisher({ url: [url, url], queue: partitioned('q', 2), ...timeouts });
+  const dead = deadLetters({ url, queue: 'q', ...timeouts });
+  const locks = new LockManager({ store: memory() });
+  const source = rabbitmq({ url, queue: 'q', ...timeouts });
+  const consumer = consume({ source, locks, keyOf: () => 'k', handle: () => {} });
+  const auth = { scheme: 'digest', credentials: `${USER}:${SECRET}` };
+  const keeper = { connect: `127.0.0.1:${port}`, requestTimeoutMs: 200 };
+  const stores = [zookeeper({ ...keeper, auth }), zookeeper(`zookeeper://${login}/root`)];
+  const managers = stores.map((store) => new LockManager({ store, waitMs: 300, ttlMs: 300 }));
+  const calls = [
+    one.publish({ content: '{}' }),
+    several.publish({ content: '{}', key: 'k' }),
+    dead.list(1),
+    consumer.ready,
+    ...managers.map((manager) => manager.acquire('k')),
+  ];
+  for (const { status, ...rest } of await Promise.allSettled(calls)) {
+    expect(status).toBe('rejected');
+    const { reason: error } = rest as PromiseRejectedResult;
+    expect(error).toBeInstanceOf(Error);
+    expectNoSecret(error);
+  }
+  expectNoSecret(await consumer.failed);
+  for (const end of [one, several, dead, locks, ...managers]) await end.close();
+  await consumer.stop();
+  expectNoSecret(seen.splice(0));
+});
+
+test.each([
+  `amqp://${USER}:hunter2%@h`,
+  `amqp://${USER}:hunter2@h:99999`,
+  `http://${USER}:hunter2@h`,
+  `zookeeper://${USER}:hunter2%@h`,
+  `zookeeper://${USER}:hunter2@h:99999`,
+  `zookeeper://${USER}:hunter2@/root`,
+])('an address that is wrong: %s', async (url) => {
+  const make = () =>
+    url.startsWith('zookeeper') ? zookeeper(url) : publisher({ url, queue: 'q' });
+  const error = await typedErrorOf(make);
+  expect(error).toMatchObject({ code: 'INVALID_ARGUMENT' });
+  expectNoSecret(error);
 });
 
 test.each([
