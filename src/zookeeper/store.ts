@@ -161,6 +161,11 @@ export class ZooKeeperStore implements LeaseStore {
     }
     const { session, line } = entry;
     const [names] = await Promise.all([namesOf(session, line.path), session.confirm()]);
+    if (this.#placeOf(entry, readLine(names)) === -1) {
+      // It was silent for longer than its ttl, and was removed meanwhile: it stands in line again, at its end.
+      this.#forget(entry);
+      return this.claim({ ...entry.claim, wait });
+    }
     return this.#judge(entry, names, wait);
   }
 

@@ -213,6 +213,30 @@ lane('one ZooKeeper server', TOOLS.zookeeper, () => {
       await until('it is granted', async () => (await store.claim(claim)).is === 'granted');
     });
 
+    test('a claim that comes while its node is being removed stands in line again', async () => {
+      const patient = { requestTimeoutMs: 60_000, sessionTimeoutMs: 60_000 };
+      const store = zookeeper({ connect: byProxy(), ...patient });
+      await store.open(() => {});
+      closers.push(() => store.close());
+      const [units, capacity] = [SHARED_CAPACITY, SHARED_CAPACITY];
+      const claim = { key, owner: 'host:1:x', units, capacity, ttlMs: 500, wait: true };
+      const first = await store.claim(claim);
+      if (first.is !== 'granted') throw new Error(first.is);
+      proxy.blackhole('requests');
+      // Nobody says that it is wanted: the store removes it by its ttl, and the request is on its way.
+      await new Promise<void>((asked) => {
+        void proxy.loseReply((bytes) => {
+          if (bytes.includes(`${line}/`)) asked();
+          return false;
+        });
+      });
+      const again = store.claim(claim);
+      proxy.forward();
+      const second = await again;
+      if (second.is !== 'granted') throw new Error(second.is);
+      expect(second.epoch).toBeGreaterThan(first.epoch);
+    });
+
     test('a ttl that the servers will not grant is refused with their bounds', async () => {
       const locks = manager();
       const isRefused = expect.objectContaining({ code: 'CLAIM_REFUSED', reason: 'unsupported' });
