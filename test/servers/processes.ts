@@ -88,8 +88,9 @@ export function temporaryFolder(): string {
   return folder;
 }
 
+/** Tried again for a while: what a killed server had begun to write may still arrive. */
 export function removeFolder(folder: string): void {
-  rmSync(folder, { recursive: true, force: true });
+  rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
   folders.delete(folder);
 }
 
