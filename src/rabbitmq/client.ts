@@ -1,6 +1,7 @@
 /**
  * What this folder uses of `amqplib`, which the application installs, and one connection of it.
  */
+import type { Gatherable } from '../consumer/gather.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
 import { BrokerUnavailableError } from './errors.ts';
 
@@ -63,7 +64,7 @@ interface AmqpConnection {
   createConfirmChannel(): Promise<AmqpChannel>;
   close(): Promise<void>;
   /** Not in amqplib's types, and there since its first version: ends a connection whose broker is silent. */
-  readonly connection?: { readonly stream?: { destroy(): void } };
+  readonly connection?: { readonly stream?: Gatherable & { destroy(): void } };
 }
 
 interface Amqplib {
@@ -183,6 +184,10 @@ export class Link {
       }
     }
     throw unavailable(urls, failure);
+  }
+
+  get stream(): Gatherable | undefined {
+    return this.#connection.connection?.stream;
   }
 
   get isOpen(): boolean {

@@ -5,18 +5,21 @@
  * that were acknowledged in one turn of the event loop, and that come before the first unsettled one, are one frame;
  * those behind it are a frame each.
  */
+import { type Gatherable, gather } from '../consumer/gather.ts';
 import type { AmqpChannel } from './client.ts';
 
 export class Ledger {
   readonly #channel: AmqpChannel;
+  readonly #stream: Gatherable | undefined;
   /** In the order of their numbers. */
   readonly #open = new Set<number>();
   #acknowledged: number[] = [];
   #flushed: Promise<void> | null = null;
   #isLive = true;
 
-  constructor(channel: AmqpChannel) {
+  constructor(channel: AmqpChannel, stream: Gatherable | undefined) {
     this.#channel = channel;
+    this.#stream = stream;
   }
 
   /** False once the channel is gone: whatever was not settled is delivered again. */
@@ -60,6 +63,7 @@ export class Ledger {
     let upTo = 0;
     for (const tag of tags) if (tag < lowestOpen && tag > upTo) upTo = tag;
     this.#send(() => {
+      gather(this.#stream);
       if (upTo > 0) this.#channel.ack(frame(upTo), true);
       for (const tag of tags) if (tag > lowestOpen) this.#channel.ack(frame(tag), false);
     });

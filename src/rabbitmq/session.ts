@@ -59,7 +59,7 @@ export class Session {
     this.#channel = channel;
     this.#queues = queues;
     this.#deliver = deliver;
-    this.#ledger = new Ledger(channel);
+    this.#ledger = new Ledger(channel, link.stream);
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
     });

@@ -189,6 +189,8 @@ export class RedisState implements StateStore {
     const keys = layout.stateNamesOf(key);
     const { requestTimeoutMs: timeoutMs } = this.#settings;
     try {
+      // The messages of one read from the queue are of many keys.
+      client.gather();
       const sent = client.evaluate(script, keys, args);
       return await within(sent, timeoutMs, `'${script.name}' of a state`);
     } catch (cause) {

@@ -1,0 +1,23 @@
+/**
+ * Many small writes to one connection cost more than all the work around them: each is a call of the system, and wakes
+ * the other side.
+ */
+
+/** The part of a stream that is needed here. */
+export interface Gatherable {
+  cork(): void;
+  uncork(): void;
+}
+
+const gathering = new WeakSet<Gatherable>();
+
+/** Whatever is written to this stream in this turn of the event loop leaves together at its end. */
+export function gather(stream: Gatherable | undefined): void {
+  if (stream === undefined || gathering.has(stream)) return;
+  gathering.add(stream);
+  stream.cork();
+  setImmediate(() => {
+    gathering.delete(stream);
+    stream.uncork();
+  });
+}
