@@ -206,8 +206,8 @@ export interface DeadLetter extends DeadLetterNote {
 export interface DeadLetters {
   list(most: number): Promise<readonly DeadLetter[]>;
   /**
-   * Publishes dead letters to their queue again, as replays with a new time of first publishing, and removes them. The
-   * filter chooses them. Resolves with how many.
+   * Publishes dead letters to their queue again, as replays with a new time of first publishing, and removes them. A replay
+   * that a crash made incomplete is made again with the same time. The filter chooses them. Resolves with how many.
    */
   replay(wants: (letter: DeadLetter) => boolean): Promise<number>;
   close(): Promise<void>;

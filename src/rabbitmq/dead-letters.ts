@@ -3,10 +3,24 @@
  */
 import type { DeadLetter, DeadLetters } from '../consumer/contracts.ts';
 import { type AmqpChannel, Link } from './client.ts';
-import { publishOptions, queueOf, readDeadLetter } from './envelope.ts';
+import {
+  markedLetterOptions,
+  publishOptions,
+  queueOf,
+  type ReplayMark,
+  readDeadLetter,
+  readReplayMark,
+} from './envelope.ts';
 import { QueueUnusableError, queueFault } from './errors.ts';
 import type { ConnectionSettings } from './options.ts';
 import { Sender } from './sender.ts';
+
+interface Taken {
+  readonly letter: DeadLetter;
+  /** When a replay of it was begun already. */
+  readonly begun: ReplayMark | null;
+  remove(): void;
+}
 
 export class RabbitDeadLetters implements DeadLetters {
   readonly #settings: ConnectionSettings;
@@ -18,32 +32,76 @@ export class RabbitDeadLetters implements DeadLetters {
   }
 
   async list(most: number): Promise<readonly DeadLetter[]> {
-    const letters: DeadLetter[] = [];
-    await this.#look(most, async (letter) => {
-      letters.push(letter);
-      return false;
+    return this.#reading(async (read, there) => {
+      const letters: DeadLetter[] = [];
+      while (letters.length < Math.min(most, there)) {
+        const taken = await read();
+        if (taken === null) break;
+        letters.push(taken.letter);
+      }
+      return letters;
     });
-    return letters;
   }
 
   async replay(wants: (letter: DeadLetter) => boolean): Promise<number> {
-    return this.#look(Number.POSITIVE_INFINITY, async (letter) => {
-      // A letter may name any queue: it goes back to the one that was asked for, or stays.
-      if (!this.#isOurs(queueOf(letter.envelope, this.#settings.name))) return false;
-      if (!wants(letter)) return false;
-      const envelope = {
-        ...letter.envelope,
-        publishedAtMs: Date.now(),
-        busyCount: 0,
-        failedCount: 0,
-        isReplay: true,
+    const mark = { begunAtMs: Date.now(), run: crypto.randomUUID() };
+    return this.#reading(async (read, there) => {
+      let marked = 0;
+      let replayed = 0;
+      const replayOne = async ({ letter, remove }: Taken, begun: ReplayMark): Promise<void> => {
+        await this.#publishReplay(letter, begun);
+        remove();
+        replayed += 1;
       };
-      const queue = queueOf(envelope, this.#settings.name);
-      const options = publishOptions(envelope);
-      const { content } = envelope;
-      await this.#sender.publish({ queue, exchange: '', routingKey: queue, content, options });
-      return true;
+      for (let left = there; left > 0; left -= 1) {
+        const taken = await read();
+        if (taken === null) break;
+        // A letter may name any queue: it goes back to the one that was asked for, or stays.
+        if (!this.#isOurs(queueOf(taken.letter.envelope, this.#settings.name))) continue;
+        if (!wants(taken.letter)) continue;
+        if (taken.begun) {
+          await replayOne(taken, taken.begun);
+          continue;
+        }
+        await this.#putMarked(taken.letter, mark);
+        taken.remove();
+        marked += 1;
+      }
+      // They are at the end of the queue now, and those that are not wanted are held meanwhile.
+      while (marked > 0) {
+        const taken = await read();
+        if (taken === null) break;
+        if (taken.begun?.run !== mark.run) continue;
+        await replayOne(taken, taken.begun);
+        marked -= 1;
+      }
+      return replayed;
     });
+  }
+
+  /**
+   * A replay has a new time of first publishing. It is written down before the replay is published, and stays the same
+   * when that is done again after a crash: only so two of them are known for one message, or are too old.
+   */
+  #putMarked(letter: DeadLetter, mark: ReplayMark): Promise<void> {
+    const { deadQueue: queue } = this.#settings;
+    const options = markedLetterOptions(letter, mark);
+    const { content } = letter.envelope;
+    return this.#sender.publish({ queue, exchange: '', routingKey: queue, content, options });
+  }
+
+  #publishReplay(letter: DeadLetter, { begunAtMs }: ReplayMark): Promise<void> {
+    const envelope = {
+      ...letter.envelope,
+      publishedAtMs: begunAtMs,
+      busyCount: 0,
+      failedCount: 0,
+      isReplay: true,
+    };
+    const queue = queueOf(envelope, this.#settings.name);
+    const options = publishOptions(envelope);
+    const { content } = envelope;
+    return this.#sender.publish({ queue, exchange: '', routingKey: queue, content, options });
   }
 
   close(): Promise<void> {
@@ -57,26 +115,28 @@ export class RabbitDeadLetters implements DeadLetters {
     return queue.startsWith(`${name}.`) && /^\d+$/.test(queue.slice(name.length + 1));
   }
 
-  /** Takes each letter that is there, removes it when it was dealt with, and gives the others back at the end. */
-  async #look(most: number, deal: (letter: DeadLetter) => Promise<boolean>): Promise<number> {
+  /** Takes letters one by one. Those that were not removed are given back at the end. */
+  async #reading<Answer>(
+    use: (read: () => Promise<Taken | null>, there: number) => Promise<Answer>,
+  ): Promise<Answer> {
     const { deadQueue, name } = this.#settings;
     const link = await Link.connect(this.#settings);
-    let dealtWith = 0;
     let channel: AmqpChannel | undefined;
     try {
-      channel = await link.channel();
-      const there = await countOf(channel, deadQueue);
-      for (let left = Math.min(most, there); left > 0; left -= 1) {
-        const message = await channel.get(deadQueue);
-        if (message === false) break;
-        if (!(await deal(readDeadLetter(message, name)))) continue;
-        channel.ack(message, false);
-        dealtWith += 1;
-      }
+      const opened = await link.channel();
+      channel = opened;
+      const there = await countOf(opened, deadQueue);
+      const read = async (): Promise<Taken | null> => {
+        const message = await opened.get(deadQueue);
+        if (message === false) return null;
+        const letter = readDeadLetter(message, name);
+        const begun = readReplayMark(message);
+        return { letter, begun, remove: () => opened.ack(message, false) };
+      };
+      return await use(read, there);
     } finally {
       await link.close(channel);
     }
-    return dealtWith;
   }
 }
 

@@ -23,6 +23,9 @@ const DEAD_DETAIL = `${OURS}dead-detail`;
 const DEAD_AT = `${OURS}dead-at`;
 /** The names of headers that a copy has no room for. */
 const LEFT_OUT = `${OURS}left-out`;
+/** When a replay of a dead letter was begun, which may have been published since; and by whom. */
+const REPLAY_BEGUN_AT = `${OURS}replay-begun-at`;
+const REPLAY_RUN = `${OURS}replay-run`;
 /** Tells returned messages apart; it is of no use to anybody else. */
 export const PUBLISH_NUMBER: string = `${OURS}publish`;
 
@@ -125,6 +128,35 @@ export function publishOptions(envelope: Envelope, note?: DeadLetterNote): Recor
     persistent: true,
     mandatory: true,
   };
+}
+
+/** A replay of a dead letter that was begun: whatever comes of it, the replay has this time. */
+export interface ReplayMark {
+  readonly begunAtMs: number;
+  /** Which call began it. */
+  readonly run: string;
+}
+
+/** What amqplib needs to put the letter back, as one whose replay has begun. */
+export function markedLetterOptions(
+  { envelope, deadSinceMs, ...note }: DeadLetter,
+  { begunAtMs, run }: ReplayMark,
+): Record<string, unknown> {
+  const options = publishOptions(envelope, note);
+  const headers = {
+    ...(options['headers'] as Headers),
+    [DEAD_AT]: deadSinceMs ?? begunAtMs,
+    [REPLAY_BEGUN_AT]: begunAtMs,
+    [REPLAY_RUN]: run,
+  };
+  return { ...options, headers };
+}
+
+export function readReplayMark(message: AmqpMessage): ReplayMark | null {
+  const headers = headersOf(message);
+  const begunAtMs = headers[REPLAY_BEGUN_AT];
+  if (!Number.isSafeInteger(begunAtMs)) return null;
+  return { begunAtMs: begunAtMs as number, run: text(headers[REPLAY_RUN]) ?? '' };
 }
 
 /** A dead letter of ours, or one that the broker itself put there. */
