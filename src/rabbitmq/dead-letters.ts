@@ -19,7 +19,7 @@ interface Taken {
   readonly letter: DeadLetter;
   /** When a replay of it was begun already. */
   readonly begun: ReplayMark | null;
-  remove(): void;
+  readonly remove: () => void;
 }
 
 export class RabbitDeadLetters implements DeadLetters {
