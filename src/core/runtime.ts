@@ -143,7 +143,7 @@ export function startRuntime(
     store,
     clock,
     identity: `${identity}:`,
-    maxPasses: readNumber(fairness, 'maxPasses'),
+    maxPasses: readNumber(fairness, 'maxPasses', store.guarantees),
     maxPassMs: readNumber(fairness, 'maxPassMs'),
     renewal: startRenewal(clock, (claims) => call('renew', claims)),
     cohorts: new Map(),

@@ -108,6 +108,8 @@ export interface Guarantees {
   readonly scope: 'process' | 'machine' | 'network';
   /** `direct`: the drop itself makes the next waiter the owner. `signalled`: waiters are told to claim again. */
   readonly handOver: 'direct' | 'signalled';
+  /** The default of `fairness.maxPasses` here: more where a hand-over takes longer. */
+  readonly maxPasses?: number;
   /** Whether waiters of different processes are served in the order in which they came. */
   readonly order: 'arrival' | 'none';
   /** Which capacities are sound here: all of them, or exclusive locks only. */

@@ -6,6 +6,7 @@ import {
   type ClaimId,
   type ClaimOutcome,
   type DropOutcome,
+  type Guarantees,
   type LeaseStore,
   LockManager,
   type LockManagerOptions,
@@ -47,9 +48,14 @@ export class Bench {
   /** Every call so far, by name. */
   readonly made: Name[] = [];
   readonly #calls: Call[] = [];
+  readonly #guarantees: Partial<Guarantees>;
   #on: (event: StoreEvent) => void = () => undefined;
 
-  constructor(options: Omit<LockManagerOptions, 'store' | 'clock'> = {}) {
+  constructor(
+    options: Omit<LockManagerOptions, 'store' | 'clock'> = {},
+    guarantees: Partial<Guarantees> = {},
+  ) {
+    this.#guarantees = guarantees;
     this.locks = new LockManager({
       identity: 'here:1',
       ...options,
@@ -108,6 +114,7 @@ export class Bench {
         capacities: 'any',
         survives: [],
         doesNotSurvive: [],
+        ...this.#guarantees,
       },
       open: (on) => {
         this.#on = on;

@@ -95,3 +95,30 @@ describe('the wish of another process', () => {
     expect((await bench.next('drop')).id.owner).toBe(claim.claim.owner);
   });
 });
+
+describe('passes while another process waits', () => {
+  async function passesOf(bench: Bench): Promise<number> {
+    let passes = -1;
+    const work = async (): Promise<void> => {
+      passes += 1;
+    };
+    for (let caller = 0; caller < 200; caller += 1) void bench.locks.withLock('k', work);
+    await (await bench.next('open')).answer(undefined);
+    const claim = await bench.next('claim');
+    await claim.answer(granted(claim.claim, 6n, true));
+    expect(bench.unanswered).toEqual(['drop']);
+    return passes;
+  }
+
+  it.each([
+    [{}, {}, 32],
+    [{ maxPasses: 96 }, {}, 96],
+    [{ maxPasses: 96 }, { fairness: {} }, 96],
+    [{ maxPasses: 96 }, { fairness: { maxPasses: 3 } }, 3],
+  ] as const)(
+    'are bounded by the store, or by who asks: %j, %j, %i',
+    async (store, asked, bound) => {
+      expect(await passesOf(new Bench(asked, store))).toBe(bound);
+    },
+  );
+});
