@@ -37,7 +37,7 @@ export type CrashPoint =
 export interface Order {
   readonly queue: string;
   /** Either these two, or a folder. */
-  readonly amqp?: string;
+  readonly amqp?: string | readonly string[];
   readonly redisUrl?: string;
   readonly folder?: string;
   /** Of the queue on RabbitMQ. */
