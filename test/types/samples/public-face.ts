@@ -55,6 +55,7 @@ export function handle(error: unknown): string {
   if (error instanceof LeaseholdError) {
     const code:
       | 'ACQUIRE_TIMEOUT'
+      | 'BROKER_UNAVAILABLE'
       | 'LEASE_LOST'
       | 'NOT_PUBLISHED'
       | 'QUEUE_UNUSABLE'
