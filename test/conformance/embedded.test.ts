@@ -1,4 +1,4 @@
 import { fixture } from './fixtures/embedded.ts';
 import { registerSuite } from './register.ts';
 
-registerSuite(fixture);
+registerSuite(fixture, { but: [] });

@@ -9,7 +9,7 @@ import { registerSuite } from './register.ts';
 
 const fixture = memoryFixture('modest', modest);
 
-registerSuite(fixture, { concurrent: true });
+registerSuite(fixture, { but: [] });
 
 test('what only other stores promise is skipped, with its reason', async () => {
   const reasons = await Promise.all(conformanceCases.map((one) => skipReason(one, fixture)));

@@ -5,22 +5,21 @@ import {
   engineSkipReason,
   runEngineCase,
 } from 'leasehold/testing';
-import { afterAll, describe, test } from 'vitest';
+import { afterAll, describe } from 'vitest';
+import { registerCases, type Together } from './register.ts';
 
-/** Registers every case of a suite for one engine. A case that does not apply says why. */
+/** Registers every case of a suite for one engine. */
 export function registerEngineSuite<Kind extends Engine>(
   fixture: EngineFixture<Kind>,
   cases: readonly EngineCase<Kind>[],
+  together: Together,
   endShared: () => Promise<void> = async () => {},
 ): void {
   describe(fixture.name, () => {
     afterAll(endShared);
-    for (const one of cases) {
-      test(one.name, async ({ skip }) => {
-        const reason = engineSkipReason(one, fixture);
-        if (reason !== null) skip(reason);
-        await runEngineCase(one, fixture);
-      });
-    }
+    registerCases(cases, together, {
+      skipReason: (one) => engineSkipReason(one, fixture),
+      run: (one, options) => runEngineCase(one, fixture, options),
+    });
   });
 }
