@@ -1,6 +1,6 @@
 /**
- * The members of `node-zookeeper-client` 1.1 that are used, some of which it does not publish. The state machine of a
- * session is the client's; see session.ts for what is done around it.
+ * The members of `node-zookeeper-client` 1.1 that are used, some of which it does not publish. The
+ * state machine of a session is the client's; see session.ts for what is done around it.
  */
 import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
@@ -51,7 +51,10 @@ export interface ConnectionManager extends EventEmitter {
   readonly state: number;
   readonly sessionTimeout: number;
   xid: number;
-  /** Of the last transaction that it has seen the effect of: servers that do not know it are refused. */
+  /**
+   * Of the last transaction that it has seen the effect of: servers that do not know it are
+   * refused.
+   */
   readonly zxid: Buffer;
   socket: Socket | undefined;
   watcherManager: { isEmpty(): boolean; emit(event: WatchEvent): void };

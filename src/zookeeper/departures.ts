@@ -1,6 +1,6 @@
 /**
- * Who stands at the head of a line without a look at it: whoever arrives right after a node that was
- * the first and is gone. So a key that one process uses alone costs a creation and a deletion.
+ * Who stands at the head of a line without a look at it: whoever arrives right after a node that
+ * was the first and is gone. So a key that one process uses alone costs a creation and a deletion.
  *
  * The number in the name of a node says how many nodes were made before it in its line. So before
  * number n + 1 there were number n and those before that, and nobody else, if it is the same line:

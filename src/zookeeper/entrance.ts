@@ -13,7 +13,10 @@ import { codeOf, type Session } from './session.ts';
 
 /** The node of a line, and the root, are made so often in one call. */
 const MAX_ATTEMPTS = 8;
-/** Transactions are numbered by the elections of a leader, 2^32 to each. A token of this one still has 20 digits. */
+/**
+ * Transactions are numbered by the elections of a leader, 2^32 to each. A token of this one still
+ * has 20 digits.
+ */
 const MAX_EPOCH = 10n ** 20n / 4_096n - 1n;
 
 export class Entrance {

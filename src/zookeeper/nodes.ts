@@ -4,7 +4,8 @@
  *     /leasehold / order:7 / web-3%3A4121%3A…-1000000-1000000-0000000012
  *     root         key       owner            units   capacity arrival
  *
- * Everything that is needed to judge a line is in the names, so that one look at the children tells it.
+ * Everything that is needed to judge a line is in the names, so that one look at the children tells
+ * it.
  */
 import type { Claim } from '../core/store.ts';
 
@@ -63,13 +64,15 @@ export function readLine(names: readonly string[]): Place[] {
       });
     } catch {}
   }
-  // The server counts arrivals in 32 bits: the difference says who came first also where the count turns over.
+  // The server counts arrivals in 32 bits: the difference says who came first also where the count
+  // turns over.
   return places.sort((a, b) => (a.arrival - b.arrival) | 0);
 }
 
 /**
- * How many places from the head hold the key. A place holds it when it and all before it fit into the capacity: nobody
- * passes, and what was held once is held until it leaves. A place of another capacity blocks until it is refused and gone.
+ * How many places from the head hold the key. A place holds it when it and all before it fit into
+ * the capacity: nobody passes, and what was held once is held until it leaves. A place of another
+ * capacity blocks until it is refused and gone.
  */
 export function countHolders(line: readonly Place[]): number {
   const capacity = line[0]?.capacity;

@@ -16,16 +16,19 @@ export interface ZooKeeperOptions {
   /** The node under which all locks are; it is made when it is missing. Default `/leasehold`. */
   readonly root?: string;
   /**
-   * The time-out of the session, in milliseconds. By default each `ttlMs` in use has a session of its own, two ticks longer,
-   * so that the locks of a dead process are free as soon as they may be. With this option there is one session, for
-   * every `ttlMs` that is two ticks shorter.
+   * The time-out of the session, in milliseconds. By default each `ttlMs` in use has a session of
+   * its own, two ticks longer, so that the locks of a dead process are free as soon as they may be.
+   * With this option there is one session, for every `ttlMs` that is two ticks shorter.
    */
   readonly sessionTimeoutMs?: number;
-  /** Who the store is. The nodes that it makes can then be changed by the same identity alone. Default: anyone. */
+  /**
+   * Who the store is. The nodes that it makes can then be changed by the same identity alone.
+   * Default: anyone.
+   */
   readonly auth?: ZooKeeperAuth;
   /**
-   * How long one request may take, in milliseconds, before it counts as unanswered and the next server is tried.
-   * Default 2,000.
+   * How long one request may take, in milliseconds, before it counts as unanswered and the next
+   * server is tried. Default 2,000.
    */
   readonly requestTimeoutMs?: number;
 }
@@ -98,7 +101,8 @@ function readServers(connect: string): Server[] {
     const parts = /^(?:\[([^\]]+)\]|([^:/[\]\s]+))(?::(\d{1,5}))?$/.exec(address.trim());
     if (!parts) {
       throw new InvalidArgumentError(
-        `connect is host:port,host:port (a path goes into root, who you are into auth), and server ${index + 1} is none`,
+        'connect is host:port,host:port (a path goes into root, who you are into auth), ' +
+          `and server ${index + 1} is none`,
       );
     }
     const [, ipv6, name, port = DEFAULT_PORT] = parts;

@@ -16,7 +16,10 @@ const LISTEN_AFTER_MS = 20;
 export class Others {
   readonly #entries: Entries;
   readonly #on: (event: StoreEvent) => void;
-  /** Lines that are held here and that nobody listens to yet, and when that begins: the next one first. */
+  /**
+   * Lines that are held here and that nobody listens to yet, and when that begins: the next one
+   * first.
+   */
   readonly #unheard = new Map<Line, number>();
   readonly #alarm = newAlarm(systemClock, () => this.#listenToDue(), false);
 

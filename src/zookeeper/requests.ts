@@ -1,9 +1,10 @@
 /**
  * What the store asks for, and how the answers are read.
  *
- * The requests are written here, since the client does not know all of them: containers, `sync`, and a creation that is
- * answered with the stat of the new node. Their answers are read here, since only a few of their values are needed: the client
- * makes an object of each answer, with a buffer for each long number, which was a quarter of what an acquire cost.
+ * The requests are written here, since the client does not know all of them: containers, `sync`,
+ * and a creation that is answered with the stat of the new node. Their answers are read here, since
+ * only a few of their values are needed: the client makes an object of each answer, with a buffer
+ * for each long number, which was a quarter of what an acquire cost.
  */
 import type { ZooKeeperAuth } from './options.ts';
 import type { Reader, Writer } from './wire.ts';
@@ -60,7 +61,10 @@ function request<Answer>(
 /** Whatever it says, that it was answered is enough. */
 const nothing = (): void => {};
 
-/** Of 68 bytes: czxid, mzxid, ctime, mtime, version, cversion, aversion, ephemeralOwner, dataLength, numChildren, pzxid. */
+/**
+ * Of 68 bytes: czxid, mzxid, ctime, mtime, version, cversion, aversion, ephemeralOwner, dataLength,
+ * numChildren, pzxid.
+ */
 function stat(from: Reader): Stat {
   const czxid = from.long();
   const cversion = from.skip(28).int();
@@ -80,7 +84,10 @@ export const remove = (path: string): Request => request(DELETE, deletion(path),
 export const exists = (path: string): Request<Stat> =>
   request(EXISTS, (to) => to.text(path).flag(false), stat);
 
-/** Watches the node: the watch tells of its data and of its end, and is only set when the node exists. */
+/**
+ * Watches the node: the watch tells of its data and of its end, and is only set when the node
+ * exists.
+ */
 export const watch = (path: string): Request =>
   request(GET_DATA, (to) => to.text(path).flag(true), nothing);
 
@@ -120,7 +127,9 @@ export interface Result {
   readonly code?: number;
 }
 
-/** Fails unless all of these nodes exist. A transaction: answered through the leader, by a quorum. */
+/**
+ * Fails unless all of these nodes exist. A transaction: answered through the leader, by a quorum.
+ */
 export const checkAll = (paths: readonly string[]): Request<Result[]> =>
   multi(paths.map((path) => [CHECK, (to) => to.text(path).int(ANY_VERSION)]));
 

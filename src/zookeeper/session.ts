@@ -1,7 +1,8 @@
 /**
  * One session with the ensemble, over one connection at a time.
  *
- * The state machine is that of `node-zookeeper-client`. What it lacks is done around it, on the instance:
+ * The state machine is that of `node-zookeeper-client`. What it lacks is done around it, on the
+ * instance:
  *
  * | it                                                          | here                                                  |
  * |-------------------------------------------------------------|-------------------------------------------------------|
@@ -33,13 +34,16 @@ const MAX_RETRY_MS = 500;
 const MAX_XID = 2 ** 30;
 const PING_XID = -2;
 const READ_SIZE = 2 ** 16;
-/** Answers are a list of children at the most; a line of so many bytes would be of some hundred thousand waiters. */
+/**
+ * Answers are a list of children at the most; a line of so many bytes would be of some hundred
+ * thousand waiters.
+ */
 const MAX_FRAME_BYTES = 64 * 1024 * 1024;
 const NO_BYTES = Buffer.alloc(0);
 const MIN_LOOK_MS = 20;
 /**
- * Without a connection for so many of its time-outs, a session is given up: servers that have lost their data refuse it for ever,
- * since its client has seen more than they know.
+ * Without a connection for so many of its time-outs, a session is given up: servers that have lost
+ * their data refuse it for ever, since its client has seen more than they know.
  */
 const MAX_TIMEOUTS_ALONE = 2;
 /** How long the end of a session may take; then the servers end it by its time-out. */
@@ -67,7 +71,10 @@ export class Session {
   readonly #client: Client;
   readonly #manager: ConnectionManager;
   readonly #servers: readonly Server[];
-  /** Between two messages of a connection that is otherwise silent: the servers must not take it for dead. */
+  /**
+   * Between two messages of a connection that is otherwise silent: the servers must not take it for
+   * dead.
+   */
   readonly #keepAliveMs: number;
   /** Which server is dialled next. */
   #next = 0;
@@ -127,7 +134,9 @@ export class Session {
     return this.#manager.state === STATES.connected;
   }
 
-  /** Resolves when there is a connection; rejects when there is none for too long, or never will be. */
+  /**
+   * Resolves when there is a connection; rejects when there is none for too long, or never will be.
+   */
   async connected(): Promise<void> {
     if (this.isConnected) return;
     if (this.#isOver) throw new ConnectionLostError('is over: its session has ended');
@@ -146,8 +155,9 @@ export class Session {
   }
 
   /**
-   * Sends a request now. Requests are answered in the order of sending, and a read sees every write that was sent before it.
-   * Rejects with the client's error, which has a `code`, when the answer is one; with any other, the outcome is unknown.
+   * Sends a request now. Requests are answered in the order of sending, and a read sees every write
+   * that was sent before it. Rejects with the client's error, which has a `code`, when the answer
+   * is one; with any other, the outcome is unknown.
    */
   send<Answer>(request: Request<Answer>): Promise<Answer> {
     if (!this.isConnected) {
@@ -170,7 +180,10 @@ export class Session {
     });
   }
 
-  /** Sends a transaction. Rejects with the `code` of the operation that failed; then none of it was done. */
+  /**
+   * Sends a transaction. Rejects with the `code` of the operation that failed; then none of it was
+   * done.
+   */
   async transact(request: Request<Result[]>): Promise<Result[]> {
     const results = await this.send(request);
     const failed = results.find(({ code }) => code !== undefined && code !== CODES.ok);
@@ -181,8 +194,8 @@ export class Session {
   }
 
   /**
-   * Resolves when a quorum has answered through the leader, after this call, that the session is alive. Calls of one turn of
-   * the event loop share one request.
+   * Resolves when a quorum has answered through the leader, after this call, that the session is
+   * alive. Calls of one turn of the event loop share one request.
    */
   confirm(): Promise<unknown> {
     this.#confirming ??= Promise.resolve().then(() => {
@@ -217,7 +230,7 @@ export class Session {
     for (const settle of [...this.#waiting]) settle(new ConnectionLostError('was closed'));
   }
 
-  // --- Around the client ---------------------------------------------------------------------------------------------
+  // --- Around the client -------------------------------------------------------------------------
 
   #mend(): void {
     const manager = this.#manager;
@@ -272,8 +285,9 @@ export class Session {
   }
 
   /**
-   * Reads the answer to a request of the store. False for everything else, which is the client's: greetings, pings, watches. Throws
-   * at what cannot be read; what it belonged to still counts as sent then.
+   * Reads the answer to a request of the store. False for everything else, which is the client's:
+   * greetings, pings, watches. Throws at what cannot be read; what it belonged to still counts as
+   * sent then.
    */
   #answer(frame: Buffer): boolean {
     const { pendingQueue, zxid } = this.#manager;
@@ -335,7 +349,8 @@ export class Session {
       nowMs - (sentAtMs ?? nowMs) > requestTimeoutMs;
     const overdue = isLate(oldest?.request.sentAtMs) ? oldest : this.#pingedAtMs;
     if (overdue === oldest ? oldest : isLate(this.#pingedAtMs)) {
-      // After a stall of the event loop, the answer lies there already and is read before the next look.
+      // After a stall of the event loop, the answer lies there already and is read before the next
+      // look.
       if (overdue === this.#suspect) manager.socket?.destroy();
       this.#suspect = overdue;
     } else if (nowMs - this.#sentAtMs >= this.#keepAliveMs / 2) {
@@ -378,8 +393,8 @@ function refusal(code: number): Error {
 }
 
 /**
- * Cuts what arrives into frames: four bytes of length, and so many bytes. The next bytes come into the same memory, so
- * nothing of it is kept but a copy. Throws at a length that can be none.
+ * Cuts what arrives into frames: four bytes of length, and so many bytes. The next bytes come into
+ * the same memory, so nothing of it is kept but a copy. Throws at a length that can be none.
  */
 function frames(onFrame: (frame: Buffer) => void): (size: number, memory: Uint8Array) => void {
   let rest = NO_BYTES;

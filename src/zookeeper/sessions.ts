@@ -1,9 +1,10 @@
 /**
  * The sessions of a store: one for each time-out that its claims need.
  *
- * Locks are ephemeral nodes, which end with their session. So a session must outlive every lease that it carries: its
- * time-out is the lease's ttl and two ticks. The servers learn up to a tick late that a session was heard of (followers tell the
- * leader when it pings them, and the store is silent for a tick at the most), and they count in ticks.
+ * Locks are ephemeral nodes, which end with their session. So a session must outlive every lease
+ * that it carries: its time-out is the lease's ttl and two ticks. The servers learn up to a tick
+ * late that a session was heard of (followers tell the leader when it pings them, and the store is
+ * silent for a tick at the most), and they count in ticks.
  */
 import { type ClientModule, loadClient } from './client.ts';
 import type { Settings } from './options.ts';
@@ -62,8 +63,8 @@ export class Sessions {
   }
 
   /**
-   * A session that outlives a lease with that ttl, connected; or in a sentence why there can be none. Rejects when no server
-   * answers.
+   * A session that outlives a lease with that ttl, connected; or in a sentence why there can be
+   * none. Rejects when no server answers.
    */
   async for(ttlMs: number): Promise<Session | string> {
     const { leastMs, neededMs } = this.#needs(ttlMs);

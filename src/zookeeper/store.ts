@@ -1,9 +1,11 @@
 /**
- * The lease store on ZooKeeper: a line of ephemeral, sequential nodes for each key, in order of arrival.
+ * The lease store on ZooKeeper: a line of ephemeral, sequential nodes for each key, in order of
+ * arrival.
  *
- * Whoever stands so far ahead that all before it fit into the capacity holds the key; nobody has to write that down. The epoch is
- * the node's czxid, the number of the transaction that made it, which increases over the whole ensemble. The shape of
- * the line is that of the recipe in the ZooKeeper documentation ("Recipes and Solutions", locks).
+ * Whoever stands so far ahead that all before it fit into the capacity holds the key; nobody has to
+ * write that down. The epoch is the node's czxid, the number of the transaction that made it, which
+ * increases over the whole ensemble. The shape of the line is that of the recipe in the ZooKeeper
+ * documentation ("Recipes and Solutions", locks).
  */
 import type {
   Claim,
@@ -80,8 +82,9 @@ export class ZooKeeperStore implements LeaseStore {
     }
     this.#entries.keep(entry);
     if (!entry.session.isConnected) await entry.session.connected();
-    if (!sessions.outlives(entry.session, claim.ttlMs)) {
-      // It stands in line again, at its end, on a session that is long enough, or learns that there is none.
+    if (!sessions.outlives(entry.session, entry.claim.ttlMs)) {
+      // It stands in line again, at its end, on a session that is long enough, or learns that there
+      // is none.
       await this.drop(claim);
       return this.claim(claim);
     }
@@ -90,7 +93,9 @@ export class ZooKeeperStore implements LeaseStore {
     } catch (error) {
       if (codeOf(error) !== CODES.noAuth) throw error;
       this.#forget(entry);
-      const detail = `the identity of this store may not make nodes below ${this.#settings.root}; give it the right, or the option auth`;
+      const detail =
+        `the identity of this store may not make nodes below ${this.#settings.root}; ` +
+        'give it the right, or the option auth';
       return refused('unsupported', detail);
     }
   }
@@ -152,7 +157,7 @@ export class ZooKeeperStore implements LeaseStore {
     await sessions?.close((session) => inUse.has(session));
   }
 
-  // --- Claiming ------------------------------------------------------------------------------------------------------
+  // --- Claiming ----------------------------------------------------------------------------------
 
   async #claim(entry: Entry, wait: boolean): Promise<ClaimOutcome> {
     if (entry.path === null) {
@@ -162,7 +167,8 @@ export class ZooKeeperStore implements LeaseStore {
     const { session, line } = entry;
     const [names] = await Promise.all([namesOf(session, line.path), session.confirm()]);
     if (this.#placeOf(entry, readLine(names)) === -1) {
-      // It was silent for longer than its ttl, and was removed meanwhile: it stands in line again, at its end.
+      // It was silent for longer than its ttl, and was removed meanwhile: it stands in line again,
+      // at its end.
       this.#forget(entry);
       return this.claim({ ...entry.claim, wait });
     }
@@ -183,7 +189,8 @@ export class ZooKeeperStore implements LeaseStore {
         await this.#remove(entry);
         return refused(
           'capacity-differs',
-          `it is in use with a capacity of ${head.capacity}, not ${entry.claim.capacity}; use one limit, and one kind of lock, for one key`,
+          `it is in use with a capacity of ${head.capacity}, not ${entry.claim.capacity}; ` +
+            'use one limit, and one kind of lock, for one key',
         );
       }
       const holders = countHolders(line);
@@ -226,7 +233,8 @@ export class ZooKeeperStore implements LeaseStore {
     this.#watches.end(entry);
     if (this.#others.areWaiting(line)) entry.line.isWanted = true;
     else this.#others.listenSoon(entry.line);
-    // Who waits for a permit right behind a new holder is the first in line now, and nothing before it has left.
+    // Who waits for a permit right behind a new holder is the first in line now, and nothing before
+    // it has left.
     const first = countHolders(line);
     const next = line[first];
     const isBehindUs = !wasHeld && this.#placeOf(entry, line) === first - 1;
@@ -235,7 +243,7 @@ export class ZooKeeperStore implements LeaseStore {
     }
   }
 
-  // --- Being told ----------------------------------------------------------------------------------
+  // --- Being told --------------------------------------------------------------------------------
 
   #onWatch({ path, type }: WatchEvent): void {
     for (const entry of this.#watches.fired(path)) {
@@ -254,7 +262,8 @@ export class ZooKeeperStore implements LeaseStore {
     this.#watches.end(entry);
     entry.isHeld = true;
     entry.isFirst = true;
-    // Who came after it is not known. To believe that somebody did costs one hand-over at the most; not to know it, the turns.
+    // Who came after it is not known. To believe that somebody did costs one hand-over at the most;
+    // not to know it, the turns.
     entry.line.isWanted = true;
     this.#tellGrant(entry);
   }
@@ -271,7 +280,7 @@ export class ZooKeeperStore implements LeaseStore {
     this.#on({ is: 'granted', key, owner, epoch, wanted: line.isWanted });
   }
 
-  // --- Renewing and leaving ------------------------------------------------------------------------------------------
+  // --- Renewing and leaving ----------------------------------------------------------------------
 
   async #renew(entries: readonly Entry[]): Promise<RenewOutcome[]> {
     const [{ session }] = entries as [Entry];
@@ -341,7 +350,7 @@ export class ZooKeeperStore implements LeaseStore {
     return { held: true, next: await this.#judge(to, names, to.claim.wait) };
   }
 
-  // --- Entries and sessions ------------------------------------------------------------------------
+  // --- Entries and sessions ----------------------------------------------------------------------
 
   /** Of a session that is not over. */
   #entryOf(owner: string): Entry | undefined {

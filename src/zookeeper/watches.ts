@@ -1,6 +1,6 @@
 /**
- * Who waits for a change of which node. One watch of the server serves all claims of this store that
- * wait for the same node, and one release wakes one of them.
+ * Who waits for a change of which node. One watch of the server serves all claims of this store
+ * that wait for the same node, and one release wakes one of them.
  */
 import { CODES } from './client.ts';
 import type { Entry } from './entries.ts';
@@ -13,9 +13,9 @@ export class Watches {
   readonly #waiting = new Map<string, Set<Entry>>();
 
   /**
-   * Waits for what can let the entry go on: a lock for its predecessor, a reader for the last writer
-   * before it, the first that waits for a permit for any change of the line, and who stands behind
-   * that one for its predecessor. False when that has changed already: look again.
+   * Waits for what can let the entry go on: a lock for its predecessor, a reader for the last
+   * writer before it, the first that waits for a permit for any change of the line, and who stands
+   * behind that one for its predecessor. False when that has changed already: look again.
    */
   async set(
     entry: Entry,
@@ -63,7 +63,9 @@ export class Watches {
     entry.watched = null;
   }
 
-  /** The node has changed, and its watch is used up: these have waited for it, and do so no more. */
+  /**
+   * The node has changed, and its watch is used up: these have waited for it, and do so no more.
+   */
   fired(path: string): readonly Entry[] {
     const waiting = [...(this.#waiting.get(path) ?? [])];
     this.#waiting.delete(path);

@@ -1,5 +1,6 @@
 /**
- * Values as ZooKeeper writes them (jute encoding): numbers are big-endian, texts and lists come after their length.
+ * Values as ZooKeeper writes them (jute encoding): numbers are big-endian, texts and lists come
+ * after their length.
  */
 
 /** Writes frames, and in each one value after the other. */
@@ -51,7 +52,10 @@ export class Writer {
   }
 }
 
-/** Reads one value after the other. Throws at the end of the frame. Nothing that it returns shares memory with it. */
+/**
+ * Reads one value after the other. Throws at the end of the frame. Nothing that it returns shares
+ * memory with it.
+ */
 export class Reader {
   readonly #frame: Buffer;
   #at: number;
