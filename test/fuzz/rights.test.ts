@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connect } from 'amqplib';
-import { Redis } from 'ioredis';
+import { Cluster, Redis } from 'ioredis';
 import { LockManager } from 'leasehold';
 import { consume, retry } from 'leasehold/consumer';
 import { memory } from 'leasehold/memory';
@@ -14,7 +14,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ROOT } from '../package/installed.ts';
 import { until } from '../servers/processes.ts';
 import { BROKER_START_MS, RabbitServer } from '../servers/rabbitmq.ts';
-import { RedisServer } from '../servers/redis.ts';
+import { RedisCluster, RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
 import { ZooKeeperServer } from '../servers/zookeeper.ts';
 import { nodeClient } from '../servers/zookeeper-client.ts';
@@ -204,6 +204,33 @@ lane('rights on Redis', TOOLS.redis, () => {
       const command = isNamed ? right.slice(1).split('|')[0] : 'abstains';
       expect(said.join('; ')).toMatch(new RegExp(`\\b${command}\\b`, 'i'));
     });
+  });
+});
+
+lane('rights on a Redis Cluster', TOOLS.redis, () => {
+  test('are those of one server, and those that the page adds', { timeout: 120_000 }, async () => {
+    const [, added = ''] = /\(there `([^`]+)` in\s+addition/.exec(PAGE) ?? [];
+    const rules = [...(RULES.get('locks') ?? []), ...added.split(' ')];
+    const cluster = await RedisCluster.start();
+    const clients: Cluster[] = [];
+    const make = () => {
+      const redisOptions = { username: 'locks', password: PASSWORD };
+      const client = new Cluster(cluster.nodes, { redisOptions });
+      client.on('error', () => {});
+      clients.push(client);
+      return redis(client as never, { requestTimeoutMs: 1_000 });
+    };
+    try {
+      for (const { host, port } of cluster.nodes) {
+        const admin = new Redis(port, host);
+        await admin.call('ACL', 'SETUSER', 'locks', 'reset', ...rules);
+        admin.disconnect();
+      }
+      await useLocks([make, false]);
+    } finally {
+      for (const client of clients) client.disconnect();
+      await cluster.close();
+    }
   });
 });
 
