@@ -1,8 +1,9 @@
 /**
  * The dead letters of a RabbitMQ queue, for people.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { DeadLetter, DeadLetters } from '../consumer/contracts.ts';
-import { type AmqpChannel, Link } from './client.ts';
+import { type AmqpChannel, type AmqpMessage, Link } from './client.ts';
 import {
   markedLetterOptions,
   publishOptions,
@@ -21,6 +22,10 @@ interface Taken {
   readonly begun: ReplayMark | null;
   readonly remove: () => void;
 }
+
+/** Somebody else may have taken them, so that they are never seen again here. */
+const GIVE_BACK_MS = 2_000;
+const GIVE_BACK_POLL_MS = 10;
 
 export class RabbitDeadLetters implements DeadLetters {
   readonly #settings: ConnectionSettings;
@@ -126,17 +131,37 @@ export class RabbitDeadLetters implements DeadLetters {
       const opened = await link.channel();
       channel = opened;
       const there = await countOf(opened, deadQueue);
+      const held = new Set<AmqpMessage>();
       const read = async (): Promise<Taken | null> => {
         const message = await opened.get(deadQueue);
         if (message === false) return null;
+        held.add(message);
+        const remove = (): void => {
+          held.delete(message);
+          opened.ack(message, false);
+        };
         const letter = readDeadLetter(message, name);
-        const begun = readReplayMark(message);
-        return { letter, begun, remove: () => opened.ack(message, false) };
+        return { letter, begun: readReplayMark(message), remove };
       };
-      return await use(read, there);
+      const answer = await use(read, there);
+      await giveBack(opened, deadQueue, held);
+      return answer;
     } finally {
       await link.close(channel);
     }
+  }
+}
+
+/** Whoever asks next shall find them: the broker gives back in its own time, and says nothing when it has. */
+async function giveBack(
+  channel: AmqpChannel,
+  queue: string,
+  held: ReadonlySet<AmqpMessage>,
+): Promise<void> {
+  for (const message of held) channel.nack(message, false, true);
+  const untilMs = performance.now() + GIVE_BACK_MS;
+  while ((await countOf(channel, queue)) < held.size && performance.now() < untilMs) {
+    await delay(GIVE_BACK_POLL_MS);
   }
 }
 
