@@ -4,8 +4,10 @@
 import { SHARED_CAPACITY } from '../core/store.ts';
 import type { RedisClient } from './clients/client.ts';
 import { Layout } from './layout.ts';
+import { namingRights } from './rights.ts';
 import { BREAK } from './scripts/break.ts';
 import { INSPECT } from './scripts/inspect.ts';
+import type { Script } from './scripts/script.ts';
 import { within } from './within.ts';
 
 export interface HolderReport {
@@ -124,8 +126,7 @@ export class LockInspector {
     const slot = this.#layout.slotOf(name);
     const { lock, members, order } = this.#layout.namesOf(name, slot);
     const keys = [this.#layout.epochKeyOf(slot), lock, members, order];
-    const run = this.#client.evaluate(BREAK, keys, [this.#layout.channelOf(slot)]);
-    const answer = (await this.#within(run, 'a break')) as
+    const answer = (await this.#run(BREAK, keys, [this.#layout.channelOf(slot)])) as
       | [0, string]
       | [1, string, string[], string | null];
     if (answer[0] === 0) throw new NotALockError(lock, answer[1]);
@@ -145,8 +146,20 @@ export class LockInspector {
 
   async #inspect(name: string): Promise<Inspection> {
     const { lock, members, order } = this.#layout.namesOf(name, this.#layout.slotOf(name));
-    const run = this.#client.evaluate(INSPECT, [lock, members, order], []);
-    return (await this.#within(run, 'an inspection')) as Inspection;
+    return (await this.#run(INSPECT, [lock, members, order], [])) as Inspection;
+  }
+
+  async #run(of: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    try {
+      return await this.#within(this.#client.evaluate(of, keys, args), `'${of.name}' of a lock`);
+    } catch (cause) {
+      const key = keys.at(-1) as string;
+      throw await namingRights(this.#client, cause, {
+        failed: of,
+        key,
+        timeoutMs: this.#timeoutMs,
+      });
+    }
   }
 
   #within<T>(promise: Promise<T>, what: string): Promise<T> {

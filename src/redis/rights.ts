@@ -11,6 +11,9 @@ const KEY = 'KEY';
 /** Each command as it can be tried on a key that nobody uses; that it fails for another reason does not matter. */
 const ATTEMPTS: Readonly<Record<string, readonly string[]>> = {
   TIME: [],
+  TYPE: [KEY],
+  GET: [KEY],
+  PTTL: [KEY],
   EXISTS: [KEY],
   HSET: [KEY, 'f', '1'],
   HGET: [KEY, 'f'],

@@ -1,4 +1,5 @@
 /** The least rights that SECURITY.md gives, taken from its very text: they are enough, and each of them is needed. */
+import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connect } from 'amqplib';
@@ -231,6 +232,88 @@ lane('rights on a Redis Cluster', TOOLS.redis, () => {
       for (const client of clients) client.disconnect();
       await cluster.close();
     }
+  });
+});
+
+/** What the page asks for in addition, between these words and the end of the code. */
+function additional(after: string): string[] {
+  const [, rights = ''] = new RegExp(`${after} \`([^\`]+)\``).exec(PAGE) ?? [];
+  return rights.split(' ');
+}
+
+/** What the command line says of its failures, all of its commands together. */
+async function useCommands(url: string): Promise<string> {
+  const locks = new LockManager({ store: redis(url) });
+  await locks.acquire('a');
+  let said = '';
+  for (const command of ['list', 'show', 'break']) {
+    const name = command === 'list' ? [] : ['a'];
+    const main = join(ROOT, 'dist/src/cli/main.js');
+    const args = [main, 'locks', command, ...name, '--redis', url];
+    said += await new Promise<string>((resolve) => {
+      execFile(process.execPath, args, (failure, _out, error) => resolve(failure ? error : ''));
+    });
+  }
+  await locks.close();
+  return said;
+}
+
+lane('additional rights on Redis', TOOLS.redis, () => {
+  let server: RedisServer;
+  let replica: RedisServer;
+  beforeAll(async () => {
+    server = await RedisServer.start();
+    replica = await RedisServer.start(['--replicaof', `127.0.0.1 ${server.port}`]);
+    await until('the replica follows', async () =>
+      String(await server.command('INFO', 'replication')).includes('state=online'),
+    );
+  });
+  afterAll(async () => {
+    await replica?.close();
+    await server?.close();
+  });
+  async function urlFor(rules: readonly string[]): Promise<string> {
+    await server.command('ACL', 'SETUSER', 'some', 'reset', ...rules);
+    return `redis://some:${PASSWORD}@127.0.0.1:${server.port}`;
+  }
+
+  test('of the command line are enough, and each is needed', async () => {
+    const rules = RULES.get('locks') ?? [];
+    const more = additional('looks at locks and breaks them, also');
+    expect(more).toEqual(['+scan', '+type']);
+    expect(await useCommands(await urlFor([...rules, ...more]))).toBe('');
+    for (const right of more) {
+      const fewer = [...rules, ...more].filter((rule) => rule !== right);
+      expect(await useCommands(await urlFor(fewer))).toMatch(new RegExp(right.slice(1), 'i'));
+    }
+  });
+
+  test('with minReplicas are enough, and needed', async () => {
+    const more = additional('With `minReplicas` also');
+    expect(more).toEqual(['+wait']);
+    const use = async (rules: readonly string[]): Promise<void> => {
+      const store = redis(await urlFor([...(RULES.get('locks') ?? []), ...rules]), {
+        minReplicas: 1,
+      });
+      const locks = new LockManager({ store, waitMs: 4_000 });
+      try {
+        await locks.withLock('r', async () => {});
+      } finally {
+        await locks.close();
+      }
+    };
+    await use(more);
+    const error = await use([]).catch((cause: unknown) => cause);
+    expect(`${error} ${(error as Error | undefined)?.cause}`).toMatch(/wait/i);
+    const state = redisState(await urlFor([...(RULES.get('state') ?? []), ...more]), {
+      minReplicas: 1,
+    });
+    await state.open();
+    const commit = { key: 'k', lease: TOKEN, id: 'c', value: 'v', messages: [] };
+    expect(await state.commit({ ...commit, expectedVersion: 0 })).toMatchObject({
+      is: 'committed',
+    });
+    await state.close();
   });
 });
 

@@ -1,11 +1,14 @@
 /** The judges, on histories of which it is known whether they are good. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { removeFolder, temporaryFolder } from '../servers/processes.ts';
 import { judgeLeases } from './checkers/leases.ts';
 import { check, type Operation } from './checkers/linearizable.ts';
 import { judgeQueue } from './checkers/queue.ts';
 import { type Input, judgeRegisters, REGISTER } from './checkers/register.ts';
-import type { Entry, Line } from './history.ts';
+import { type Entry, type Line, Recorder, readHistory, UnreadableHistoryError } from './history.ts';
 
 const read = (callUs: number, returnUs: number, value: string): Operation<Input> => ({
   id: `read ${value} at ${callUs}`,
@@ -240,5 +243,58 @@ describe('the queue', () => {
   test('and who did not wait yet may be passed', () => {
     const late = entries(2n, 1n).filter(({ is }) => is !== 'waits');
     expect(judgeQueue(late, [])).toMatchObject({ judged: 0, inversions: [] });
+  });
+});
+
+describe('a history in files', () => {
+  test('is read as it was written, in order, without the half of a line at the end', () => {
+    const folder = temporaryFolder();
+    const paths = ['a', 'b'].map((name) => join(folder, name));
+    for (const [index, path] of paths.entries()) {
+      const recorder = new Recorder(path, `w${index}`);
+      for (const atUs of [1, 3]) recorder.write({ is: 'held', call: '\n"\u2028' }, atUs + index);
+      recorder.close();
+    }
+    writeFileSync(paths[0] as string, '{"is":"held","ca', { flag: 'a' });
+    const entries = readHistory(paths);
+    expect(entries.map(({ worker, atUs }) => `${worker} ${atUs}`)).toEqual([
+      'w0 1',
+      'w1 2',
+      'w0 3',
+      'w1 4',
+    ]);
+    removeFolder(folder);
+  });
+
+  test('whatever else is in a line, it is said which', () => {
+    const folder = temporaryFolder();
+    const path = join(folder, 'history');
+    const line = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc.json(),
+      fc.record({ is: fc.anything(), worker: fc.anything(), atUs: fc.anything() }).map((one) => {
+        try {
+          return JSON.stringify(one);
+        } catch {
+          return '';
+        }
+      }),
+    );
+    fc.assert(
+      fc.property(line, (text) => {
+        writeFileSync(path, `${text.replaceAll('\n', ' ')}\n`);
+        let entries: readonly Entry[] = [];
+        try {
+          entries = readHistory([path]);
+        } catch (error) {
+          expect(error).toBeInstanceOf(UnreadableHistoryError);
+          expect((error as Error).message).toContain(`${path}:1 `);
+        }
+        for (const entry of entries) {
+          expect([typeof entry.is, typeof entry.worker]).toEqual(['string', 'string']);
+        }
+      }),
+    );
+    removeFolder(folder);
   });
 });

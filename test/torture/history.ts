@@ -61,13 +61,37 @@ export class Recorder {
   }
 }
 
+/** Characters of it in an error. */
+const MAX_QUOTED = 200;
+
+/** What is in a file of a history, and is no line of one: then nothing can be said of the run. */
+export class UnreadableHistoryError extends Error {
+  constructor(path: string, number: number, line: string) {
+    super(`${path}:${number} is no line of a history: ${line.slice(0, MAX_QUOTED)}`);
+  }
+}
+
 /** All files together, in the order of time. The last line of a killed worker may be half of one. */
 export function readHistory(paths: readonly string[]): Entry[] {
   const entries: Entry[] = [];
   for (const path of paths) {
     const lines = readFileSync(path, 'utf8').split('\n');
     // After the last line break stands nothing, or what was cut off.
-    for (const line of lines.slice(0, -1)) entries.push(JSON.parse(line) as Entry);
+    for (const [index, line] of lines.slice(0, -1).entries()) {
+      const entry = readLine(line);
+      if (entry === null) throw new UnreadableHistoryError(path, index + 1, line);
+      entries.push(entry);
+    }
   }
   return entries.sort((a, b) => a.atUs - b.atUs);
+}
+
+function readLine(line: string): Entry | null {
+  try {
+    const entry = JSON.parse(line) as Partial<Entry> | null;
+    const isOne = typeof entry?.is === 'string' && typeof entry.worker === 'string';
+    return isOne && Number.isSafeInteger(entry.atUs) ? (entry as Entry) : null;
+  } catch {
+    return null;
+  }
 }
