@@ -72,13 +72,14 @@ test.each(Object.keys(BEHAVIOURS))('a server that %s', async (name) => {
       { requestTimeoutMs: 100 },
     ),
   ];
-  for (const store of stores) {
+  const use = async (store: (typeof stores)[number]): Promise<void> => {
     const locks = new LockManager({ store, waitMs: 200, ttlMs: 300 });
     const error = await locks.acquire('k').catch((cause: unknown) => cause);
     expect(error).toBeInstanceOf(Error);
     expectNoSecret(error);
     await locks.close();
-  }
+  };
+  await Promise.all(stores.map(use));
   expectNoSecret(seen.splice(0));
 });
 
@@ -91,7 +92,7 @@ test.each(Object.keys(BEHAVIOURS))('a broker, and a ZooKeeper, that %s', async (
   const several = publisher({ url: [url, url], queue: partitioned('q', 2), ...timeouts });
   const dead = deadLetters({ url, queue: 'q', ...timeouts });
   const locks = new LockManager({ store: memory() });
-  const source = rabbitmq({ url, queue: 'q', ...timeouts });
+  const source = rabbitmq({ url, queue: 'q', openTimeoutMs: 300, ...timeouts });
   const consumer = consume({ source, locks, keyOf: () => 'k', handle: () => {} });
   const auth = { scheme: 'digest', credentials: `${USER}:${SECRET}` };
   const keeper = { connect: `127.0.0.1:${port}`, requestTimeoutMs: 200 };
