@@ -12,10 +12,9 @@ import type { RedisClient } from './clients/client.ts';
 import { type AnyRedisClient, adapt } from './clients/connect.ts';
 import { isTaken, NAME_TAKEN } from './layout.ts';
 import { readWhole } from './options.ts';
-import { namingRights } from './rights.ts';
+import { evaluateWithin } from './rights.ts';
 import { FENCE, fencedScript, RESET } from './scripts/fence.ts';
 import type { Script } from './scripts/script.ts';
-import { within } from './within.ts';
 
 export interface FenceOptions {
   /** The start of every value's key. Default none: the key is used as it is given. */
@@ -131,13 +130,8 @@ export class Fence {
     args: readonly string[],
   ): Promise<unknown> {
     const timeoutMs = this.#timeoutMs;
-    try {
-      const sent = this.#client.evaluate(script, keys, args);
-      return await within(sent, timeoutMs, 'a fenced request');
-    } catch (cause) {
-      const key = keys[0] as string;
-      throw await namingRights(this.#client, cause, { failed: script, key, timeoutMs });
-    }
+    const what = 'a fenced request';
+    return evaluateWithin(this.#client, { script, keys, args, timeoutMs, what });
   }
 
   #nameOf(key: string): string {

@@ -4,7 +4,7 @@
 import { SHARED_CAPACITY } from '../core/store.ts';
 import type { RedisClient } from './clients/client.ts';
 import { Layout } from './layout.ts';
-import { namingRights } from './rights.ts';
+import { evaluateWithin } from './rights.ts';
 import { BREAK } from './scripts/break.ts';
 import { INSPECT } from './scripts/inspect.ts';
 import type { Script } from './scripts/script.ts';
@@ -149,17 +149,10 @@ export class LockInspector {
     return (await this.#run(INSPECT, [lock, members, order], [])) as Inspection;
   }
 
-  async #run(of: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
-    try {
-      return await this.#within(this.#client.evaluate(of, keys, args), `'${of.name}' of a lock`);
-    } catch (cause) {
-      const key = keys.at(-1) as string;
-      throw await namingRights(this.#client, cause, {
-        failed: of,
-        key,
-        timeoutMs: this.#timeoutMs,
-      });
-    }
+  #run(script: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    const timeoutMs = this.#timeoutMs;
+    const what = `'${script.name}' of a lock`;
+    return evaluateWithin(this.#client, { script, keys, args, timeoutMs, what });
   }
 
   #within<T>(promise: Promise<T>, what: string): Promise<T> {

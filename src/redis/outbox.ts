@@ -9,7 +9,7 @@ import { DAY_MS } from './fence.ts';
 import { Layout } from './layout.ts';
 import { readPrefix, readReplicas } from './options.ts';
 import { Replicas } from './replicas.ts';
-import { namingRights } from './rights.ts';
+import { evaluateWithin } from './rights.ts';
 import { CLAIM, DEPTH, FORGET, PUT, SETTLE } from './scripts/outbox.ts';
 import type { Script } from './scripts/script.ts';
 import { explain, warnOfEviction } from './setup.ts';
@@ -194,13 +194,8 @@ export class RedisOutbox implements Outbox {
 
   async #run({ client, keys }: Session, script: Script, args: readonly string[]): Promise<unknown> {
     const { requestTimeoutMs: timeoutMs } = this.#settings;
-    try {
-      const sent = client.evaluate(script, keys, args);
-      return await within(sent, timeoutMs, `'${script.name}' of an outbox`);
-    } catch (cause) {
-      const key = keys[0] as string;
-      throw await namingRights(client, cause, { failed: script, key, timeoutMs });
-    }
+    const what = `'${script.name}' of an outbox`;
+    return evaluateWithin(client, { script, keys, args, timeoutMs, what });
   }
 
   #opened(): Session {

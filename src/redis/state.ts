@@ -19,7 +19,7 @@ import { DAY_MS, PROCESS } from './fence.ts';
 import { Layout } from './layout.ts';
 import { readPrefix, readReplicas, readWhole } from './options.ts';
 import { Replicas } from './replicas.ts';
-import { namingRights } from './rights.ts';
+import { evaluateWithin } from './rights.ts';
 import { WIDTH } from './scripts/remembered.ts';
 import type { Script } from './scripts/script.ts';
 import { COMMIT, LOAD, MARK_DEAD, PEEK } from './scripts/state.ts';
@@ -188,14 +188,10 @@ export class RedisState implements StateStore {
   ): Promise<unknown> {
     const keys = layout.stateNamesOf(key);
     const { requestTimeoutMs: timeoutMs } = this.#settings;
-    try {
-      // The messages of one read from the queue are of many keys.
-      client.gather();
-      const sent = client.evaluate(script, keys, args);
-      return await within(sent, timeoutMs, `'${script.name}' of a state`);
-    } catch (cause) {
-      throw await namingRights(client, cause, { failed: script, key: keys[0], timeoutMs });
-    }
+    // The messages of one read from the queue are of many keys.
+    client.gather();
+    const what = `'${script.name}' of a state`;
+    return evaluateWithin(client, { script, keys, args, timeoutMs, what });
   }
 
   #opened(): Session {

@@ -154,6 +154,14 @@ const USES: Readonly<Record<string, Use>> = {
   fence: useFence,
 };
 
+/** Some end by themselves: who may not delete cannot do more about them. */
+function noProbeIsLeft(server: RedisServer): Promise<void> {
+  return until('no probe is left', async () => {
+    const left = (await server.command('KEYS', '*-probe*')) as unknown[];
+    return left.length === 0;
+  });
+}
+
 lane('rights on Redis', TOOLS.redis, () => {
   let servers: RedisServer[];
   beforeAll(async () => {
@@ -204,6 +212,7 @@ lane('rights on Redis', TOOLS.redis, () => {
       const isNamed = !UNNAMED.includes(`${user} ${right}`);
       const command = isNamed ? right.slice(1).split('|')[0] : 'abstains';
       expect(said.join('; ')).toMatch(new RegExp(`\\b${command}\\b`, 'i'));
+      for (const server of servers) await noProbeIsLeft(server);
     });
   });
 });
@@ -285,6 +294,7 @@ lane('additional rights on Redis', TOOLS.redis, () => {
     for (const right of more) {
       const fewer = [...rules, ...more].filter((rule) => rule !== right);
       expect(await useCommands(await urlFor(fewer))).toMatch(new RegExp(right.slice(1), 'i'));
+      await noProbeIsLeft(server);
     }
   });
 
