@@ -2,7 +2,7 @@
  * Rounds of the critical section that all contenders share, in several processes: who does it how often, how long each
  * waits, and whether the sums are right.
  */
-import type { Contender } from './contenders.ts';
+import { type Contender, contender, NO_LOCK } from './contenders.ts';
 import type { Crew } from './crew.ts';
 import { type Buckets, mergeBuckets, quantileMs } from './histogram.ts';
 import type { AddResult } from './jobs.ts';
@@ -39,6 +39,15 @@ export interface Round {
   readonly clientUs: number;
   readonly serverUs: number;
 }
+
+/** What a lock is compared with. */
+export const LIMIT: Entry = {
+  name: 'limit: no lock, one process, one task',
+  contender: contender(NO_LOCK),
+  processes: 1,
+  tasks: 1,
+  keys: 1,
+};
 
 export interface Outcome {
   readonly entry: Entry;

@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import { type Claim, LockManager, type StoreEvent } from 'leasehold';
 import { redis } from 'leasehold/redis';
-import { addInTurns, type Entry, rowOf } from '../adding.ts';
+import { addInTurns, type Entry, LIMIT, rowOf } from '../adding.ts';
 import { type Contender, contender, NO_LOCK, OURS } from '../contenders.ts';
 import { withCrew } from '../crew.ts';
 import {
@@ -105,7 +105,7 @@ async function byProcesses(
     for (const processes of counts) {
       const size = { processes, tasks: TASKS, keys: 1 };
       const entries: Entry[] = [
-        { name: 'limit', contender: contender(NO_LOCK), processes: 1, tasks: 1, keys: 1 },
+        LIMIT,
         { name: `${OURS}, ${processes} x ${TASKS}`, contender: contender(OURS), ...size },
         { name: `${PEER.name}, ${processes} x ${TASKS}`, contender: PEER, ...size },
       ];

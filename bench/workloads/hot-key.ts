@@ -2,6 +2,7 @@ import {
   ADD_COLUMNS,
   addInTurns,
   type Entry,
+  LIMIT,
   type Outcome,
   type Round,
   rowOf,
@@ -61,13 +62,7 @@ function entriesOf(size: { processes: number; tasks: number }, effort: Effort): 
   const one = { ...size, keys: 1 };
   const polls = effort.isQuick ? QUICK_POLLS_MS : POLLS_MS;
   return [
-    {
-      name: 'limit: no lock, one process, one task',
-      contender: contender(NO_LOCK),
-      processes: 1,
-      tasks: 1,
-      keys: 1,
-    },
+    LIMIT,
     { name: OURS, contender: contender(OURS), ...one },
     ...(effort.isQuick ? [] : PASSES).map((maxPasses) => {
       const name = `${OURS}, ${maxPasses} passes`;

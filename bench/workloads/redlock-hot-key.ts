@@ -2,8 +2,16 @@
  * One key on three independent masters that sixteen tasks of two processes want all the time: this package, and the
  * Redlock of its peers. The work under the lock reads a number from a fourth server, adds one and writes it back.
  */
-import { ADD_COLUMNS, addInTurns, type Entry, type Outcome, type Round, rowOf } from '../adding.ts';
-import { contender, NO_LOCK, OURS, peers } from '../contenders.ts';
+import {
+  ADD_COLUMNS,
+  addInTurns,
+  type Entry,
+  LIMIT,
+  type Outcome,
+  type Round,
+  rowOf,
+} from '../adding.ts';
+import { contender, OURS, peers } from '../contenders.ts';
 import { withCrew } from '../crew.ts';
 import { withMasters } from '../masters.ts';
 import {
@@ -54,13 +62,7 @@ function entriesOf(masters: readonly BenchServer[], { isQuick }: Effort): Entry[
   const maxLateMs = isQuick ? QUICK_MAX_LATE_MS : MAX_LATE_MS;
   const all = { processes: PROCESSES, tasks: TASKS, keys: 1, masters, maxLateMs };
   return [
-    {
-      name: 'limit: no lock, one process, one task',
-      contender: contender(NO_LOCK),
-      processes: 1,
-      tasks: 1,
-      keys: 1,
-    },
+    LIMIT,
     { name: OURS, contender: contender(OURS), ...all },
     ...able.map((peer) => ({ name: peer.name, contender: peer, tuning: peer.package, ...all })),
   ];
