@@ -39,11 +39,10 @@ hand but the explanations.
 export const WHAT_STANDS_IN_THE_WAY = `## What stands in the way of missed targets
 
 - **One hot key.** A section is a GET and a SET, one after the other, whoever holds the key, and the limit does the same without a lock. So the
-  comparison depends on the machine: where a lone client and its server wake each other from sleep for every command, several processes
-  that keep them awake pass the limit by far; where they do not, hand-overs, one for every 33 sections, are what is missing to it. Longer tenancies have
+  comparison depends on the machine. Several processes can pass the limit by far, probably since they keep a server awake that a lone client
+  wakes from sleep for every command; where they do not, hand-overs, one for every 33 sections, are what is missing to it. Longer tenancies have
   fewer of them, and the rows with other numbers of passes show what that costs in waits. With tenancies of 33 sections, a task of the other process waits for two hand-overs, 33 sections and those of its own
-  process before it: close to three rounds of sixteen, even if nothing ever stalls. The longest wait of a run has the longest stall of the machine in it besides, which is longer
-  than three rounds take.
+  process before it: close to three rounds of sixteen, even if nothing ever stalls. The longest wait of a run has the longest stall of the machine in it besides.
 - **A hand-over.** Its section says where the time goes. A bare PUBLISH from one process to the other, without any lock, is the floor: wherever it
   takes more than two round trips of PING, so does every lock, since a second process has to be woken. Above the floor are the script, which makes some twenty calls inside the
   server, and the code of both processes, which runs too seldom to stay in the caches.

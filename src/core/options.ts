@@ -47,7 +47,7 @@ export interface AcquireOptions extends TryAcquireOptions {
  * process, and this one queues behind everyone who waits already.
  */
 export interface FairnessOptions {
-  /** Default 32, or what the store finds right for its hand-over: 96 on Redlock, where it takes about three times as long. */
+  /** Default 32, or what the store finds right for its hand-over: 96 on Redlock, where it takes longer. */
   readonly maxPasses?: number;
   /** Counted from the remote grant, in milliseconds. Default 100. */
   readonly maxPassMs?: number;

@@ -4,7 +4,7 @@
  * The requests are written here, since the client does not know all of them: containers, `sync`,
  * and a creation that is answered with the stat of the new node. Their answers are read here, since
  * only a few of their values are needed: the client makes an object of each answer, with a buffer
- * for each long number, which was a quarter of what an acquire cost.
+ * for each long number.
  */
 import type { ZooKeeperAuth } from './options.ts';
 import type { Reader, Writer } from './wire.ts';
