@@ -1,9 +1,10 @@
 /**
  * What this folder uses of `amqplib`, which the application installs, and one connection of it.
  */
-import type { Gatherable } from '../consumer/gather.ts';
+
 import { InvalidArgumentError } from '../core/errors.ts';
 import { BrokerUnavailableError } from './errors.ts';
+import type { Gatherable } from './gather.ts';
 
 /** As amqplib hands it over. */
 export interface AmqpMessage {

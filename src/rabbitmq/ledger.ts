@@ -5,8 +5,9 @@
  * that were acknowledged in one turn of the event loop, and that come before the first unsettled one, are one frame;
  * those behind it are a frame each.
  */
-import { type Gatherable, gather } from '../consumer/gather.ts';
+
 import type { AmqpChannel } from './client.ts';
+import { type Gatherable, gather } from './gather.ts';
 
 export class Ledger {
   readonly #channel: AmqpChannel;

@@ -98,7 +98,8 @@ export async function evaluateWithin(client: RedisClient, run: Run): Promise<unk
   }
 }
 
-async function namingRights(
+/** The error, or one that names the rights which a script lacks where that is the reason of it. */
+export async function namingRights(
   client: RedisClient,
   cause: unknown,
   { script: failed, keys, timeoutMs }: Run,

@@ -1,6 +1,6 @@
 /**
- * States on Redis, with what has been applied to them: the `StateStore` of a keyed consumer. Each call is one script, so
- * that it happens in one step or not at all.
+ * States on Redis, with what has been applied to them: the `StateStore` of a keyed consumer. Each call is one operation of
+ * a script, so that it happens in one step or not at all.
  */
 import { hash } from 'node:crypto';
 import type {
@@ -14,6 +14,7 @@ import type {
 import { InvalidArgumentError } from '../core/errors.ts';
 import type { Token } from '../core/fence.ts';
 import { isWhole, numberOf, UnreadableAnswerError } from './answers.ts';
+import { Batcher } from './batch.ts';
 import type { RedisClient } from './clients/client.ts';
 import { DAY_MS, PROCESS } from './fence.ts';
 import { Layout } from './layout.ts';
@@ -21,8 +22,7 @@ import { readPrefix, readReplicas, readWhole } from './options.ts';
 import { Replicas } from './replicas.ts';
 import { evaluateWithin } from './rights.ts';
 import { WIDTH } from './scripts/remembered.ts';
-import type { Script } from './scripts/script.ts';
-import { COMMIT, LOAD, MARK_DEAD, PEEK } from './scripts/state.ts';
+import { PEEK, STATE, TIME_DIGITS } from './scripts/state.ts';
 import { explain, warnOfEviction } from './setup.ts';
 import { within } from './within.ts';
 
@@ -47,6 +47,8 @@ export interface RedisStateOptions {
 
 export type StateSettings = Required<RedisStateOptions>;
 
+/** Times are clamped to what their digits hold: what is beyond is as far out of any window. */
+const MAX_TIME_MS = 10 ** TIME_DIGITS - 1;
 const MIN_WINDOW_MS = 1_000;
 const MAX_WINDOW_MS = 400 * DAY_MS;
 /** A fence outlives everything that is remembered behind it. */
@@ -65,10 +67,28 @@ export function readStateOptions(options: RedisStateOptions): StateSettings {
   };
 }
 
+/** The keys and arguments of one run, in the order that the script wants. */
+class Run {
+  readonly keys: string[] = [];
+  readonly args: string[];
+  length = 0;
+
+  constructor(args: readonly string[]) {
+    this.args = [...args];
+  }
+
+  add(keys: readonly string[], texts: readonly string[]): void {
+    this.keys.push(...keys);
+    this.args.push(...texts);
+    this.length += 1;
+  }
+}
+
 interface Session {
   readonly client: RedisClient;
   readonly layout: Layout;
   readonly replicas: Replicas;
+  readonly batcher: Batcher<Run>;
 }
 
 type Answer = readonly [string, ...unknown[]];
@@ -93,10 +113,19 @@ export class RedisState implements StateStore {
     const { prefix, requestTimeoutMs } = this.#settings;
     const client = await this.#connect();
     const layout = new Layout({ prefix, isCluster: client.isCluster, nonce: '' });
-    const session = { client, layout, replicas: new Replicas(client, this.#settings) };
+    const args = [PROCESS, this.#memoryMs, String(this.windowMs)];
+    const session = {
+      client,
+      layout,
+      replicas: new Replicas(client, this.#settings),
+      batcher: new Batcher(
+        () => new Run(args),
+        (run) => this.#execute(client, run),
+      ),
+    };
     try {
       await within(client.connect(), requestTimeoutMs, 'a new connection');
-      await this.#run(session, PEEK, 'leasehold-probe', []);
+      await this.#peek(session, 'leasehold-probe');
       await warnOfEviction(client, requestTimeoutMs, 'states');
     } catch (cause) {
       await client.close();
@@ -106,8 +135,8 @@ export class RedisState implements StateStore {
   }
 
   async load(key: string, lease: Token, messages: readonly CommitMessage[]): Promise<LoadOutcome> {
-    const args = [...this.#guard(lease), ...messagesOf(messages)];
-    const answer = await this.#call(LOAD, key, args, (given) => given.length > 3);
+    const texts = [`l${lease.tokenText}`, textOf(messages)];
+    const answer = await this.#call(key, texts, (given) => given.length > 3);
     const [is, version, value, ...marks] = answer;
     if (is === 'stale') return { is, fence: fenceOf(answer) };
     const isValue = value === null || typeof value === 'string';
@@ -116,16 +145,15 @@ export class RedisState implements StateStore {
   }
 
   async peek(key: string): Promise<string | null> {
-    const value = await this.#run(this.#opened(), PEEK, key, []);
+    const value = await this.#peek(this.#opened(), key);
     if (value === null || typeof value === 'string') return value;
     throw new UnreadableAnswerError('a look');
   }
 
   async commit(commit: Commit): Promise<CommitOutcome> {
     const { key, lease, id, expectedVersion, value, messages } = commit;
-    const parts = [id, String(expectedVersion), value];
-    const args = [...this.#guard(lease), ...parts, ...messagesOf(messages)];
-    const answer = await this.#call(COMMIT, key, args, lasts);
+    const operation = `c${lease.tokenText} ${expectedVersion} ${id}`;
+    const answer = await this.#call(key, [operation, value, textOf(messages)], lasts);
     const [is, ...rest] = answer;
     switch (is) {
       case 'committed':
@@ -147,8 +175,7 @@ export class RedisState implements StateStore {
     messages: readonly CommitMessage[],
   ): Promise<ReadonlyMap<string, Mark>> {
     if (messages.length === 0) return new Map();
-    const args = ['', '', '', String(this.windowMs), ...messagesOf(messages)];
-    const [is, ...marks] = await this.#call(MARK_DEAD, key, args, () => true);
+    const [is, ...marks] = await this.#call(key, ['m', textOf(messages)], () => true);
     if (is !== 'marked') throw new UnreadableAnswerError('a mark');
     return readMarks(marks, messages);
   }
@@ -159,39 +186,39 @@ export class RedisState implements StateStore {
     await session?.client.close();
   }
 
-  #guard({ tokenText }: Token): string[] {
-    return [tokenText, PROCESS, this.#memoryMs, String(this.windowMs)];
-  }
-
-  /** Runs a script, and waits for the replicas when somebody may rely on its answer for good. */
+  /** One operation, and then the replicas when somebody may rely on its answer for good. */
   async #call(
-    script: Script,
     key: string,
-    args: readonly string[],
+    texts: readonly string[],
     hasToLast: (answer: Answer) => boolean,
   ): Promise<Answer> {
-    const session = this.#opened();
-    const { connections } = session.client;
-    const answer = await this.#run(session, script, key, args);
+    const { client, layout, replicas, batcher } = this.#opened();
+    const { connections } = client;
+    const keys = layout.stateNamesOf(key);
+    const answer = await batcher.submit(layout.slotOf(key), (run) => run.add(keys, texts));
     if (!Array.isArray(answer) || typeof answer[0] !== 'string') {
       throw new UnreadableAnswerError('a script');
     }
-    if (hasToLast(answer as unknown as Answer)) await session.replicas.confirm(connections);
+    if (answer[0] === 'failed') throw new Error(`Redis: ${String(answer[1])} (${keys[0]})`);
+    if (hasToLast(answer as unknown as Answer)) await replicas.confirm(connections);
     return answer as unknown as Answer;
   }
 
-  async #run(
-    { client, layout }: Session,
-    script: Script,
-    key: string,
-    args: readonly string[],
-  ): Promise<unknown> {
-    const keys = layout.stateNamesOf(key);
+  async #execute(client: RedisClient, { keys, args, length }: Run): Promise<readonly unknown[]> {
     const { requestTimeoutMs: timeoutMs } = this.#settings;
-    // The messages of one read from the queue are of many keys.
-    client.gather();
-    const what = `'${script.name}' of a state`;
-    return evaluateWithin(client, { script, keys, args, timeoutMs, what });
+    const what = 'a load, a commit or a mark';
+    const answers = await evaluateWithin(client, { script: STATE, keys, args, timeoutMs, what });
+    if (!Array.isArray(answers) || answers.length !== length) {
+      throw new UnreadableAnswerError('a script');
+    }
+    return answers;
+  }
+
+  #peek({ client, layout }: Session, key: string): Promise<unknown> {
+    const [state] = layout.stateNamesOf(key);
+    const { requestTimeoutMs: timeoutMs } = this.#settings;
+    const what = 'a look at a state';
+    return evaluateWithin(client, { script: PEEK, keys: [state], args: [], timeoutMs, what });
   }
 
   #opened(): Session {
@@ -205,15 +232,19 @@ function lasts([is]: Answer): boolean {
   return is === 'committed' || is === 'known';
 }
 
-function messagesOf(messages: readonly CommitMessage[]): string[] {
-  return messages.flatMap(({ id, publishedAtMs, isReplay }) => {
+/** As scripts/state.ts reads them. */
+function textOf(messages: readonly CommitMessage[]): string {
+  let text = '';
+  for (const { id, publishedAtMs, isReplay } of messages) {
     if (!Number.isFinite(publishedAtMs)) {
       throw new InvalidArgumentError(
         `publishedAtMs of '${id}' is a time in ms, not ${publishedAtMs}`,
       );
     }
-    return [shortOf(id), String(Math.floor(publishedAtMs)), isReplay ? '1' : '0'];
-  });
+    const ms = Math.min(Math.max(0, Math.floor(publishedAtMs)), MAX_TIME_MS);
+    text += `${shortOf(id)}${String(ms).padStart(TIME_DIGITS, '0')}${isReplay ? 1 : 0}`;
+  }
+  return text;
 }
 
 /**

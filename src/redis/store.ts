@@ -15,7 +15,6 @@ import type {
   StoreEvent,
 } from '../core/store.ts';
 import { readClaim, readDrop, readMessage, readRenew } from './answers.ts';
-import { Batcher, MAX_RENEWALS } from './batch.ts';
 import type { RedisClient } from './clients/client.ts';
 import { guaranteesOf } from './guarantees.ts';
 import { isTaken, Layout, NAME_TAKEN, newNonce } from './layout.ts';
@@ -23,6 +22,7 @@ import { Listener } from './listener.ts';
 import type { Settings } from './options.ts';
 import { Replicas } from './replicas.ts';
 import { explain, MisconfiguredError, probe, warnOfEviction } from './setup.ts';
+import { MAX_RENEWALS, Steps } from './steps.ts';
 import { within } from './within.ts';
 
 type OnEvent = (event: StoreEvent) => void;
@@ -34,7 +34,7 @@ const RENEWALS_AT_ONCE = 32;
 interface Session {
   readonly client: RedisClient;
   readonly layout: Layout;
-  readonly batcher: Batcher;
+  readonly steps: Steps;
   readonly listener: Listener;
 }
 
@@ -80,13 +80,13 @@ export class RedisStore implements LeaseStore {
     const trusted = listener.heardBy(slot);
     const listening = listener.listenFirst(slot);
     const { outcome, isHeard } = readClaim(
-      await this.#submit(session, slot, claim, operation),
+      await session.steps.submit(slot, claim.key, operation),
       claim,
     );
     if (listening !== null) {
       // The first claim of a slot travels together with the subscription, and may have come before it.
       if (!(await succeeds(listening)) || outcome.is !== 'waiting' || isHeard) return outcome;
-      return readClaim(await this.#submit(session, slot, claim, operation), claim).outcome;
+      return readClaim(await session.steps.submit(slot, claim.key, operation), claim).outcome;
     }
     if (outcome.is === 'waiting' && !isHeard) listener.distrust(slot, trusted);
     return outcome;
@@ -100,7 +100,7 @@ export class RedisStore implements LeaseStore {
       for (const { slot, indices } of runs) {
         try {
           const some = indices.map((index) => claims[index] as Claim);
-          const answers = await session.batcher.renew(slot, some);
+          const answers = await session.steps.renew(slot, some);
           for (const [at, index] of indices.entries()) outcomes[index] = readRenew(answers[at]);
         } catch (cause) {
           for (const index of indices) outcomes[index] = { is: 'unknown', cause };
@@ -116,7 +116,7 @@ export class RedisStore implements LeaseStore {
     const slot = session.layout.slotOf(claim.key);
     const operation = (again ? 'a' : 'd') + claim.owner;
     const second = again && claimText(again);
-    return readDrop(await this.#submit(session, slot, claim, operation, second), again);
+    return readDrop(await session.steps.submit(slot, claim.key, operation, second), again);
   }
 
   async close(): Promise<void> {
@@ -130,7 +130,7 @@ export class RedisStore implements LeaseStore {
     const layout = new Layout({ prefix, isCluster: client.isCluster, nonce: this.#nonce });
     const replicas = new Replicas(client, this.#settings);
     const confirm = (connections: number): Promise<void> => replicas.confirm(connections);
-    const batcher = new Batcher({
+    const steps = new Steps({
       client,
       layout,
       timeoutMs: requestTimeoutMs,
@@ -145,7 +145,7 @@ export class RedisStore implements LeaseStore {
       },
       timeoutMs: requestTimeoutMs,
     });
-    return { client, layout, batcher, listener };
+    return { client, layout, steps, listener };
   }
 
   /** Rejects for what may pass; notes what will not. */
@@ -172,16 +172,6 @@ export class RedisStore implements LeaseStore {
     else if (isTaken(this.#settings.prefix + key)) detail = NAME_TAKEN;
     else detail = this.#misconfigured?.message;
     return detail === undefined ? null : { is: 'refused', reason: 'unsupported', detail };
-  }
-
-  #submit(
-    { batcher, layout }: Session,
-    slot: number,
-    { key }: ClaimId,
-    operation: string,
-    again?: string,
-  ): Promise<unknown> {
-    return batcher.submit(slot, layout.namesOf(key, slot), operation, again);
   }
 
   #onMessage(text: string, layout: Layout): void {

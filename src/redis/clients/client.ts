@@ -22,8 +22,6 @@ export interface RedisClient {
   connect(): Promise<void>;
   /** Runs a script in the slot of its first key. Every call is bounded by the caller. */
   evaluate(script: Script, keys: readonly string[], args: readonly string[]): Promise<unknown>;
-  /** What is sent in this turn of the event loop leaves in one piece, where the client does not see to that itself. */
-  gather(): void;
   /** Runs any other command, on a node that `nodes` or `nodeOf` gave, or on any. */
   command(args: readonly string[], node?: string): Promise<unknown>;
   /** Changes with each new connection, once `countConnections` was called: `WAIT` covers only what went over its own. */

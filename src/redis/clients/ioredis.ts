@@ -1,7 +1,6 @@
 /**
  * ioredis 5 and 6: one server, Sentinel (both a `Redis`), and a `Cluster`.
  */
-import { type Gatherable, gather } from '../../consumer/gather.ts';
 import type { Script } from '../scripts/script.ts';
 import { within } from '../within.ts';
 import {
@@ -20,8 +19,6 @@ interface ConnectionOptions {
 /** What is used of a `Redis` of ioredis. */
 export interface IoredisConnection {
   readonly status: string;
-  /** There once it has connected. */
-  readonly stream?: Gatherable;
   readonly options: ConnectionOptions & { readonly host?: string; readonly port?: number };
   connect(): Promise<unknown>;
   disconnect(): void;
@@ -72,7 +69,6 @@ abstract class IoredisClient implements RedisClient {
   abstract readonly isCluster: boolean;
   abstract readonly connections: number;
   abstract countConnections(): void;
-  abstract gather(): void;
   protected abstract readonly client: Pick<
     IoredisConnection,
     'options' | 'evalsha' | 'eval' | 'pipeline' | 'call'
@@ -187,10 +183,6 @@ export class IoredisSingle extends IoredisClient {
     });
   }
 
-  gather(): void {
-    gather(this.client.stream);
-  }
-
   countConnections(): void {
     this.client.off('close', this.#onClose);
     this.client.on('close', this.#onClose);
@@ -269,9 +261,6 @@ export class IoredisClusterClient extends IoredisClient {
   }
 
   countConnections(): void {}
-
-  /** Each call goes to a node of its own. */
-  gather(): void {}
 
   async connect(): Promise<void> {
     if (this.#isOwn && this.client.status === 'wait') await discreet(this.client.connect());

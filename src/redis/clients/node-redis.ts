@@ -59,9 +59,6 @@ abstract class NodeRedisClient implements RedisClient {
   protected abstract send(key: string, args: readonly string[]): Promise<unknown>;
   protected abstract connectionTo(node: string): Promise<NodeRedisConnection>;
 
-  /** node-redis does so by itself. */
-  gather(): void {}
-
   async evaluate(
     script: Script,
     keys: readonly string[],

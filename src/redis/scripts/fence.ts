@@ -27,27 +27,20 @@
  */
 import { type Script, script } from './script.ts';
 
-/**
- * The fence itself, for every script whose first key is such a hash and whose first arguments are token, process and
- * fence memory in ms. Whoever is not stale raises the fence.
- */
-export const GUARD_LUA = `
-local call = redis.call
-local token, process, memoryMs = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local time = call('TIME')
-local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
-
+/** Whether somebody with a higher token was here, for scripts that have `token` and `process`. */
+export const STALE_LUA = `
 -- Texts of 20 digits compare as the numbers do; as Lua numbers they would lose their last digits.
 local function isStale(highest, owner)
   return highest and (token < highest or (token == highest and process ~= owner))
 end
-
-local function raise()
-  call('HSET', KEYS[1], 't', token, 'o', process)
-end
 `;
 
-const FENCE_LUA = `${GUARD_LUA}
+const FENCE_LUA = `
+local call = redis.call
+local token, process, memoryMs = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local time = call('TIME')
+local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
+${STALE_LUA}
 local action = ARGV[4]
 local fence = call('HMGET', KEYS[1], 't', 'o', 'n', 'v', 'x')
 if isStale(fence[1], fence[2]) then return { 'stale', fence[1] } end
@@ -67,7 +60,7 @@ local function keep()
   end
 end
 
-raise()
+call('HSET', KEYS[1], 't', token, 'o', process)
 if action == 'get' then
   keep()
   return { 'ok', version, fence[4] }

@@ -21,14 +21,37 @@
  * Around it stand, in step.ts: `call`, SHARED, `nowMs`, `channel` (of the process that makes the step), `text`,
  * `epochNow` and `mint`. Each operation begins with `use` and ends with `tidy`.
  */
-export const KEY_LUA = `
-local SPARE_MS = 1000
+/** How much longer side keys are kept than whoever is in them could be there, in milliseconds. */
+export const SPARE_MS = 1_000;
+
+/** Messages to processes, and whether they would arrive. */
+export const SIGNALS_LUA = `
+local heard = {}
+
+local function isSharded(channel) return string.sub(channel, 1, 12) == 'leasehold:s:' end
+
+-- Asked before a waiter is chosen, never after: a publish cannot be taken back.
+local function isListening(channel)
+  if heard[channel] == nil then
+    local what = isSharded(channel) and 'SHARDNUMSUB' or 'NUMSUB'
+    heard[channel] = call('PUBSUB', what, channel)[2] > 0
+  end
+  return heard[channel]
+end
+
+local function tell(channel, event)
+  call(isSharded(channel) and 'SPUBLISH' or 'PUBLISH', channel, cjson.encode(event))
+end
+`;
+
+export const KEY_LUA: string = `
+local SPARE_MS = ${SPARE_MS}
+${SIGNALS_LUA}
 -- Arrival numbers stay below, times in milliseconds above: so one zset keeps both orders, the queue first.
 local FIRST_TIME = 100000000000
 
 local lock, members, order
 local value, holder, capacity
-local heard = {}
 -- Whether it is known that nothing is left to tidy, the last arrival number, and for how long this step has set the lock.
 local isTidy, arrivals, armedMs
 
@@ -51,21 +74,6 @@ local function use(lockKey, membersKey, orderKey)
     return 'a value without expiry'
   end
   return nil
-end
-
-local function isSharded(channel) return string.sub(channel, 1, 12) == 'leasehold:s:' end
-
--- Asked before a waiter is chosen, never after: a publish cannot be taken back.
-local function isListening(channel)
-  if heard[channel] == nil then
-    local what = isSharded(channel) and 'SHARDNUMSUB' or 'NUMSUB'
-    heard[channel] = call('PUBSUB', what, channel)[2] > 0
-  end
-  return heard[channel]
-end
-
-local function tell(channel, event)
-  call(isSharded(channel) and 'SPUBLISH' or 'PUBLISH', channel, cjson.encode(event))
 end
 
 local function readRecord(record)

@@ -1,20 +1,24 @@
 /**
  * The ids of messages that were applied to one state, remembered for a window of time in some eleven bytes each.
  *
- * An id is a hash of `WIDTH` bytes. Ids stand packed in the fields of a hash, some fifty in a field, and there are as many
- * fields as their number asks for: with one more, only the entries of one other field are split (linear hashing: Litwin,
- * VLDB 1980). So a look costs one short field, and no step ever moves much.
+ * An id is a hash of `WIDTH` bytes. There are three generations of them, of which one is written. It is half a window old
+ * when the next one is begun, and it is forgotten whole when its latest message is older than the window.
  *
- * There are three such hashes, generations, of which one is written. It is half a window old when the next one is begun,
- * and it is forgotten whole when its latest message is older than the window. What a state keeps of them is one field of
- * its own, `g`:
+ * The youngest ids of a generation stand packed in a field of the state itself, so that nearly every commit is one read and
+ * one write of one key. When there are more than fifty, all of them go to a hash of the generation's own. There they stand
+ * some fifty in a field, and there are as many fields as their number asks for: with one more, only the entries of one other
+ * field are split (linear hashing: Litwin, VLDB 1980). So a look costs one short field, and no step ever moves much.
+ *
+ * A hash expires by itself; the few ids in the state are forgotten by the first commit after their time.
+ *
+ * What a state keeps of all of them is one field, `g`:
  *
  * | part      | holds                                                                                              |
  * |-----------|----------------------------------------------------------------------------------------------------|
  * | current   | the generation that is written                                                                     |
  * | begun     | when it was begun, in ms                                                                           |
  * | forgotten | messages published up to then may have been forgotten                                              |
- * | 3 × count, latest | how many ids a generation has, and when the latest of its messages was published, in ms    |
+ * | 3 × count, latest | how many ids a generation's hash has, and when the latest of all its messages was published, in ms |
  *
  * A message is judged only when it was published after `forgotten` and within the window. So nothing is applied twice when
  * the server's clock is set back, when the window is made longer, or when a generation was evicted: what may have been
@@ -25,42 +29,74 @@
 export const WIDTH = 10;
 
 /**
- * For scripts whose third key and the two after it are the generations, with the fence's guard around them, and
- * `windowMs`. Nothing is written before `remember` or `refresh`, and nothing of `g` before `packed` is saved.
+ * For state.ts, which has `call`, `nowMs`, `windowMs`, and for each operation `state`, `first`, `ids` and `publishedMs`.
+ * Nothing is written before `remember` or `refresh`, and nothing that they change lasts without `save`.
  */
 export const REMEMBERED_LUA: string = `
 local WIDTH, IN_A_FIELD, GENERATIONS, SOME = ${WIDTH}, 50, 3, 1000
 -- Expiries are that much later than they need be, so that few commits have to move one.
 local SPARE_MS, STEP_MS = 60000, 30000
 local FORMAT = '<BddI4dI4dI4d'
+-- A field of each hash that is always there: without it, the hash is gone.
+local HERE = 'h'
 
-local isNew = false
-local current, begunMs, forgottenMs = 1, nowMs, 0
-local counts, latestMs = { 0, 0, 0 }, { 0, 0, 0 }
--- Fields that were read, by generation.
-local texts = { {}, {}, {} }
+local current, begunMs, forgottenMs
+local counts, latestMs = {}, {}
+-- The youngest ids of each generation, packed; nil for none.
+local young = {}
+-- Fields of the state to be removed; nil for none. Whether the young of the current generation have changed.
+local lost, isChanged
+-- The fields of hashes that were read, by generation.
+local texts
 
-local function packed()
-  return struct.pack(FORMAT, current, begunMs, forgottenMs,
-    counts[1], latestMs[1], counts[2], latestMs[2], counts[3], latestMs[3])
+local function lose(field)
+  lost = lost or {}
+  lost[#lost + 1] = field
 end
+
+local function hashOf(generation) return KEYS[first + 1 + generation] end
 
 local function forget(generation)
   forgottenMs = math.max(forgottenMs, latestMs[generation])
-  counts[generation], latestMs[generation], texts[generation] = 0, 0, {}
+  if young[generation] then lose(tostring(generation)) end
+  counts[generation], latestMs[generation], young[generation] = 0, 0, nil
 end
 
-local function recall(text)
-  if not text then
-    isNew = true
-    return
+-- From the fields of the state, as \`read\` gives them.
+local function recall(found)
+  local text = found[3]
+  lost, isChanged, texts = nil, false, nil
+  if text then
+    current, begunMs, forgottenMs, counts[1], latestMs[1], counts[2], latestMs[2], counts[3], latestMs[3] =
+      struct.unpack(FORMAT, text)
+  else
+    current, begunMs, forgottenMs = 1, nowMs, 0
+    counts[1], latestMs[1], counts[2], latestMs[2], counts[3], latestMs[3] = 0, 0, 0, 0, 0, 0
   end
-  current, begunMs, forgottenMs, counts[1], latestMs[1], counts[2], latestMs[2], counts[3], latestMs[3] =
-    struct.unpack(FORMAT, text)
-  for generation = 1, GENERATIONS do
-    if counts[generation] > 0 and call('EXISTS', KEYS[2 + generation]) == 0 then forget(generation) end
-  end
+  for generation = 1, GENERATIONS do young[generation] = text and found[3 + generation] or nil end
 end
+
+-- Writes these fields of the state, and what is remembered.
+local function save(fields)
+  local at = #fields
+  fields[at + 1] = 'g'
+  fields[at + 2] = struct.pack(FORMAT, current, begunMs, forgottenMs,
+    counts[1], latestMs[1], counts[2], latestMs[2], counts[3], latestMs[3])
+  if isChanged and young[current] then
+    fields[at + 3], fields[at + 4] = tostring(current), young[current]
+  end
+  -- What is lost may be written anew.
+  if lost then call('HDEL', state, unpack(lost)) end
+  call('HSET', state, unpack(fields))
+end
+
+local function holds(text, id)
+  local at = string.find(text, id, 1, true)
+  while at and at % WIDTH ~= 1 do at = string.find(text, id, at + 1, true) end
+  return at ~= nil
+end
+
+local function fieldsFor(count) return math.floor(count / IN_A_FIELD) + 1 end
 
 -- The greatest power of two that is not above: asked again and again for the same number.
 local asked, power = 1, 1
@@ -79,125 +115,140 @@ local function fieldOf(id, fields)
   return field < fields and field or field - half
 end
 
-local function fieldsFor(count) return math.floor(count / IN_A_FIELD) + 1 end
-
--- The texts of these fields, and of those that were read before.
-local function read(generation, fields)
+-- The texts of these fields of a hash, and of those that were read before; nil when the hash is gone.
+local function textsOf(generation, fields)
+  texts = texts or { {}, {}, {} }
   local known = texts[generation]
   local missing = {}
-  for _, field in ipairs(fields) do
+  for field in pairs(fields) do
     if not known[field] then missing[#missing + 1] = field end
   end
   for from = 1, #missing, SOME do
     local to = math.min(from + SOME - 1, #missing)
-    local some = call('HMGET', KEYS[2 + generation], unpack(missing, from, to))
-    for index = from, to do known[missing[index]] = some[index - from + 1] or '' end
+    local some = call('HMGET', hashOf(generation), HERE, unpack(missing, from, to))
+    if not some[1] then return nil end
+    for index = from, to do known[missing[index]] = some[index - from + 2] or '' end
   end
   return known
 end
 
-local function write(generation, fields)
-  local some = {}
-  local function flush()
-    call('HSET', KEYS[2 + generation], unpack(some))
-    some = {}
+-- Looks for ids in the hash of a generation, and notes those that it has.
+local function lookInHash(generation, found)
+  local all, fields, fieldOfId = fieldsFor(counts[generation]), {}, {}
+  for _, id in ipairs(ids) do
+    local field = fieldOf(id, all)
+    fieldOfId[id], fields[field] = field, true
   end
-  for field, pieces in pairs(fields) do
-    some[#some + 1] = field
-    some[#some + 1] = table.concat(pieces)
-    if #some >= SOME then flush() end
+  local there = textsOf(generation, fields)
+  if not there then
+    forget(generation)
+    return found
   end
-  if #some > 0 then flush() end
-end
-
-local function holds(text, id)
-  local at = string.find(text, id, 1, true)
-  while at and at % WIDTH ~= 1 do at = string.find(text, id, at + 1, true) end
-  return at ~= nil
-end
-
--- Of these ids, those that are remembered, with the generation that has them.
-local function known(ids)
-  local found = {}
-  for step = 0, GENERATIONS - 1 do
-    local generation = (current - 1 + step) % GENERATIONS + 1
-    if counts[generation] > 0 then
-      local fields, seen, fieldOfId = {}, {}, {}
-      local all = fieldsFor(counts[generation])
-      for _, id in ipairs(ids) do
-        local field = fieldOf(id, all)
-        fieldOfId[id] = field
-        if not seen[field] then
-          seen[field] = true
-          fields[#fields + 1] = field
-        end
-      end
-      local there = read(generation, fields)
-      for _, id in ipairs(ids) do
-        if not found[id] and holds(there[fieldOfId[id]], id) then found[id] = generation end
-      end
+  for id, field in pairs(fieldOfId) do
+    if not (found and found[id]) and holds(there[field], id) then
+      found = found or {}
+      found[id] = generation
     end
   end
   return found
 end
 
--- Adds ids that the current generation has not, until the latest of them is older than the window.
-local function remember(ids, untilMs)
-  local key = KEYS[2 + current]
-  if isNew then
-    -- Left by a state that somebody removed.
-    call('UNLINK', KEYS[3], KEYS[4], KEYS[5])
-    isNew = false
-  end
-  local before, after = fieldsFor(counts[current]), fieldsFor(counts[current] + #ids)
-  local function rootOf(field)
-    while field >= before do
-      local half = 1
-      while half * 2 <= field do half = half * 2 end
-      field = field - half
+-- Of the messages' ids, those that are remembered, with the generation that has them; nil for none.
+local function known()
+  local found
+  for step = 0, GENERATIONS - 1 do
+    local generation = (current - 1 + step) % GENERATIONS + 1
+    local text = young[generation]
+    if text then
+      for _, id in ipairs(ids) do
+        if not (found and found[id]) and holds(text, id) then
+          found = found or {}
+          found[id] = generation
+        end
+      end
     end
+    if counts[generation] > 0 then found = lookInHash(generation, found) end
+  end
+  return found
+end
+
+-- Writes ids to the hash of the current generation, which may have to be made.
+local function addToHash(some)
+  local key, count = hashOf(current), counts[current]
+  local before, after = fieldsFor(count), fieldsFor(count + #some)
+  local function rootOf(field)
+    while field >= before do field = field - powerBelow(field) end
     return field
   end
-  local splits, roots, list, pieces = {}, {}, {}, {}
-  local function need(root)
-    if not roots[root] then
-      roots[root] = true
-      list[#list + 1] = root
-    end
+  local splits, roots, pieces = {}, {}, {}
+  for field = before, after - 1 do splits[rootOf(field)] = true end
+  for root in pairs(splits) do roots[root] = true end
+  local fieldOfId = {}
+  for _, id in ipairs(some) do fieldOfId[id] = fieldOf(id, after) end
+  for _, field in pairs(fieldOfId) do roots[rootOf(field)] = true end
+  local there = {}
+  if count == 0 then
+    -- What is there was left by a state that somebody removed.
+    call('UNLINK', key)
+  else
+    there = textsOf(current, roots) or there
   end
-  local function put(id)
-    local field = fieldOf(id, after)
-    pieces[field] = pieces[field] or {}
-    table.insert(pieces[field], id)
+  local function put(id, field)
+    local list = pieces[field] or {}
+    pieces[field] = list
+    list[#list + 1] = id
   end
-  for field = before, after - 1 do
-    local root = rootOf(field)
-    splits[root] = true
-    need(root)
-  end
-  for _, id in ipairs(ids) do need(rootOf(fieldOf(id, after))) end
-  local there = read(current, list)
-  for _, root in ipairs(list) do
-    local text = there[root]
+  for root in pairs(roots) do
+    local text = there[root] or ''
     if splits[root] then
-      pieces[root] = pieces[root] or {}
-      for at = 1, #text, WIDTH do put(string.sub(text, at, at + WIDTH - 1)) end
+      pieces[root] = {}
+      for at = 1, #text, WIDTH do
+        local id = string.sub(text, at, at + WIDTH - 1)
+        put(id, fieldOf(id, after))
+      end
     else
       pieces[root] = { text }
     end
   end
-  for _, id in ipairs(ids) do put(id) end
-  write(current, pieces)
-  local isFirst, earlierMs = counts[current] == 0, latestMs[current]
-  counts[current] = counts[current] + #ids
-  latestMs[current], texts[current] = math.max(earlierMs, untilMs), {}
-  if isFirst or math.floor(latestMs[current] / STEP_MS) > math.floor(earlierMs / STEP_MS) then
-    call('PEXPIREAT', key, string.format('%.0f', latestMs[current] + windowMs + SPARE_MS))
+  for id, field in pairs(fieldOfId) do put(id, field) end
+  local fields = { HERE, '1' }
+  for field, list in pairs(pieces) do
+    fields[#fields + 1] = field
+    fields[#fields + 1] = table.concat(list)
+    if #fields >= SOME then
+      call('HSET', key, unpack(fields))
+      fields = {}
+    end
+  end
+  if #fields > 0 then call('HSET', key, unpack(fields)) end
+  counts[current], texts = count + #some, nil
+end
+
+-- Adds ids that the current generation has not, until the latest of them is older than the window.
+local function remember(fresh, untilMs)
+  local earlierMs, text = latestMs[current], young[current] or ''
+  latestMs[current] = math.max(earlierMs, untilMs)
+  local size = #text / WIDTH + #fresh
+  local isMade = false
+  if size <= IN_A_FIELD then
+    if size > 0 then young[current], isChanged = text .. table.concat(fresh), true end
+  else
+    isMade = counts[current] == 0
+    local all = {}
+    for at = 1, #text, WIDTH do all[#all + 1] = string.sub(text, at, at + WIDTH - 1) end
+    for _, id in ipairs(fresh) do all[#all + 1] = id end
+    addToHash(all)
+    if young[current] then lose(tostring(current)) end
+    young[current], isChanged = nil, false
+  end
+  local isLater = math.floor(latestMs[current] / STEP_MS) > math.floor(earlierMs / STEP_MS)
+  if isMade or isLater and counts[current] > 0 then
+    call('PEXPIREAT', hashOf(current), string.format('%.0f', latestMs[current] + windowMs + SPARE_MS))
   end
 end
 
 -- A message that is known and was published later than what is remembered of it: its other copies are younger, too.
-local function refresh(found, publishedMs)
+local function refresh(found)
   local late, untilMs = {}, 0
   for id, generation in pairs(found) do
     if publishedMs[id] > latestMs[generation] then
@@ -211,15 +262,15 @@ end
 -- Drops generations of which every message is too old, and begins the next one when it is time.
 local function forgetTheOld()
   for generation = 1, GENERATIONS do
-    if counts[generation] > 0 and latestMs[generation] <= nowMs - windowMs then
+    if latestMs[generation] > 0 and latestMs[generation] <= nowMs - windowMs then
+      if counts[generation] > 0 then call('UNLINK', hashOf(generation)) end
       forget(generation)
-      call('UNLINK', KEYS[2 + generation])
     end
   end
   local following = current % GENERATIONS + 1
-  if counts[current] == 0 then
+  if latestMs[current] == 0 then
     begunMs = nowMs
-  elseif nowMs - begunMs >= windowMs / 2 and counts[following] == 0 then
+  elseif nowMs - begunMs >= windowMs / 2 and latestMs[following] == 0 then
     current, begunMs = following, nowMs
   end
 end

@@ -10,8 +10,8 @@
  * gives the answer of each operation; a claim that found nothing at all is answered by its epoch alone
  *
  * Shortcuts do what nearly every call needs, a claim of a free key, and a renewal or a drop of a lock that nobody waits
- * for, without the functions of key.ts, since a server makes those anew in each call. They hold for a key without
- * members, which is asked once for all keys, and for each only when one has some. Epochs are reserved for all operations
+ * for, without the functions of key.ts, since a server makes those anew in each call; pair.ts has two more, for a key that
+ * two processes want. The first hold for a key without members, which is asked once for all keys, and for each only when one has some. Epochs are reserved for all operations
  * at once, so that one call writes them once. An operation is one text, since what a client spends on a call grows with
  * the number of its arguments.
  */
@@ -19,6 +19,7 @@ import { CLAIM_LUA } from './claim.ts';
 import { DROP_LUA } from './drop.ts';
 import { FRAME_LUA } from './frame.ts';
 import { KEY_LUA } from './key.ts';
+import { PAIR_LUA } from './pair.ts';
 import { RENEW_LUA } from './renew.ts';
 import { type Script, script } from './script.ts';
 
@@ -52,7 +53,11 @@ ${KEY_LUA}${CLAIM_LUA}${RENEW_LUA}${DROP_LUA}
   end
 end
 
--- One drop that claims again takes the long way in any case.
+local function pair()
+${PAIR_LUA}
+end
+
+-- One drop that claims again is made because somebody waits.
 local isQuiet = (operations > 1 or string.sub(ARGV[2], 1, 1) ~= 'a')
   and call('EXISTS', unpack(KEYS, operations + 2, 2 * operations + 1)) == 0
 
@@ -76,7 +81,7 @@ local function endOrExtend(lock, kind, owner)
   return 1
 end
 
-local run
+local run, waitAlone, handOver
 local answers = {}
 local renewed = false
 local cursor = 1
@@ -97,7 +102,15 @@ for index = 1, operations do
     end
   end
   if not answer then
+    if not waitAlone then waitAlone, handOver = pair() end
+    if kind == 'c' then
+      answer = isAlone and waitAlone(index + 1, operation)
+    elseif kind ~= 'r' and not isAlone then
+      answer = handOver(index + 1, owner, again)
+    end
     isQuiet = false
+  end
+  if not answer then
     run = run or library()
     answer = run(index, kind, owner, operation, again)
   end

@@ -11,13 +11,18 @@ export interface Gatherable {
 
 const gathering = new WeakSet<Gatherable>();
 
-/** Whatever is written to this stream in this turn of the event loop leaves together at its end. */
+/**
+ * Whatever is sent over a connection of amqplib in this turn of the event loop leaves together. The library hands it to
+ * the stream in the turn after this one, so that the one after that is when all of it is there.
+ */
 export function gather(stream: Gatherable | undefined): void {
   if (stream === undefined || gathering.has(stream)) return;
   gathering.add(stream);
   stream.cork();
   setImmediate(() => {
-    gathering.delete(stream);
-    stream.uncork();
+    setImmediate(() => {
+      gathering.delete(stream);
+      stream.uncork();
+    });
   });
 }
