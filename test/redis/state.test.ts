@@ -78,24 +78,82 @@ lane('states on Redis', TOOLS.redis, () => {
     await state.close();
   });
 
+  test('of ids that stand in the state and in a hash each is known', async () => {
+    const state = await open();
+    const all = Array.from({ length: 90 }, (_, index) => message(`m-${index}`));
+    for (const [version, from] of [0, 30, 60].entries()) {
+      await state.commit(commit('k', version, all.slice(from, from + 30)));
+    }
+    expect(await client.hexists('state:k', '1')).toBe(1);
+    expect(await client.exists('leasehold:i1:state:k')).toBe(1);
+    const loaded = await state.load('k', lease, [...all, message('other')]);
+    if (loaded.is === 'loaded') expect([...loaded.marks.keys()]).toEqual(all.map(({ id }) => id));
+    expect(loaded.is).toBe('loaded');
+    await state.close();
+  });
+
   test('what was remembered of a state that was removed is not taken for a new one’s', async () => {
     const state = await open();
-    await state.commit(commit('k', 0, [message('a'), message('b')]));
+    const some = (name: string) => Array.from({ length: 60 }, (_, at) => message(`${name}-${at}`));
+    await state.commit(commit('k', 0, some('old')));
+    expect(await client.exists('leasehold:i1:state:k')).toBe(1);
     await client.del('state:k');
-    expect(await state.commit(commit('k', 0, [message('a')]))).toMatchObject({ is: 'committed' });
-    expect(await state.commit(commit('k', 1, [message('b')]))).toMatchObject({ is: 'committed' });
+    const version = { is: 'committed', version: 1 };
+    expect(await state.commit(commit('k', 0, some('new')))).toEqual(version);
+    expect(await state.commit(commit('k', 1, some('old')))).toMatchObject({ is: 'committed' });
     await state.close();
   });
 
   test('when ids are gone too early, messages from before are too old, and not applied twice', async () => {
     const state = await open();
     const at = Date.now() - 60_000;
-    await state.commit(commit('k', 0, [message('a', at)]));
+    const some = Array.from({ length: 60 }, (_, index) => message(`m-${index}`, at));
+    await state.commit(commit('k', 0, some));
+    await state.commit(commit('k', 1, [message('young', at)]));
     await client.del('leasehold:i1:state:k');
-    const again = await state.commit(commit('k', 1, [message('a', at)]));
-    expect(again).toEqual({ is: 'too-old', ids: ['a'] });
-    expect(await state.commit(commit('k', 1, [message('b')]))).toMatchObject({ is: 'committed' });
-    expect(await state.commit(commit('k', 2, [message('a', at)]))).toMatchObject({ is: 'too-old' });
+    const lost = message('m-7', at);
+    const tooOld = { is: 'too-old', ids: ['m-7'] };
+    expect(await state.commit(commit('k', 2, [lost]))).toEqual(tooOld);
+    // It stands in the state itself.
+    const young = await state.commit(commit('k', 2, [message('young', at)]));
+    expect(young).toMatchObject({ is: 'known' });
+    expect(await state.commit(commit('k', 2, [message('b')]))).toMatchObject({ is: 'committed' });
+    expect(await state.commit(commit('k', 3, [lost]))).toEqual(tooOld);
+    const gone = await state.commit(commit('k', 3, [message('young', at)]));
+    expect(gone.is).not.toBe('committed');
+    await state.close();
+  });
+
+  test('a key that holds something else fails alone', async () => {
+    const state = await open();
+    await client.set('state:data', 'of somebody else');
+    const outcomes = await Promise.allSettled([
+      state.commit(commit('a', 0, [message('1')])),
+      state.load('data', lease, []),
+      state.commit(commit('b', 0, [message('1')])),
+    ]);
+    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+    expect(String(outcomes[1]?.status === 'rejected' && outcomes[1].reason)).toMatch(
+      /WRONGTYPE.*state:data/,
+    );
+    await state.close();
+  });
+
+  test('marks of dead letters are looked for only while there may be some', async () => {
+    const state = await open();
+    expect(await state.markDead('k', [message('dead')])).toEqual(
+      new Map([['dead', 'dead-lettered']]),
+    );
+    expect(await client.pttl('state:k')).toBeGreaterThan(0);
+    const known = await state.commit(commit('k', 0, [message('dead')]));
+    expect(known).toMatchObject({ is: 'known' });
+    expect(await state.commit(commit('k', 0, [message('a')]))).toMatchObject({ is: 'committed' });
+    expect(await client.pttl('state:k')).toBe(-1);
+    expect(await client.hexists('state:k', 'd')).toBe(1);
+    // As when they have expired.
+    await client.del('leasehold:d:state:k');
+    await state.commit(commit('k', 1, [message('b')]));
+    expect(await client.hexists('state:k', 'd')).toBe(0);
     await state.close();
   });
 

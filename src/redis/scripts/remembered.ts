@@ -6,7 +6,7 @@
  *
  * The youngest ids of a generation stand packed in a field of the state itself, so that nearly every commit is one read and
  * one write of one key. When there are more than fifty, all of them go to a hash of the generation's own. There they stand
- * some fifty in a field, and there are as many fields as their number asks for: with one more, only the entries of one other
+ * some twenty in a field, and there are as many fields as their number asks for: with one more, only the entries of one other
  * field are split (linear hashing: Litwin, VLDB 1980). So a look costs one short field, and no step ever moves much.
  *
  * A hash expires by itself; the few ids in the state are forgotten by the first commit after their time.
@@ -29,11 +29,11 @@
 export const WIDTH = 10;
 
 /**
- * For state.ts, which has `call`, `nowMs`, `windowMs`, and for each operation `state`, `first`, `ids` and `publishedMs`.
+ * For state.ts, which has `call`, `nowMs`, `windowMs`, and for each operation `state`, `first`, `ids`, `distinct` and `publishedMs`.
  * Nothing is written before `remember` or `refresh`, and nothing that they change lasts without `save`.
  */
 export const REMEMBERED_LUA: string = `
-local WIDTH, IN_A_FIELD, GENERATIONS, SOME = ${WIDTH}, 50, 3, 1000
+local WIDTH, IN_A_FIELD, YOUNG, GENERATIONS, SOME = ${WIDTH}, 20, 50, 3, 1000
 -- Expiries are that much later than they need be, so that few commits have to move one.
 local SPARE_MS, STEP_MS = 60000, 30000
 local FORMAT = '<BddI4dI4dI4d'
@@ -135,7 +135,7 @@ end
 -- Looks for ids in the hash of a generation, and notes those that it has.
 local function lookInHash(generation, found)
   local all, fields, fieldOfId = fieldsFor(counts[generation]), {}, {}
-  for _, id in ipairs(ids) do
+  for _, id in ipairs(distinct) do
     local field = fieldOf(id, all)
     fieldOfId[id], fields[field] = field, true
   end
@@ -160,7 +160,7 @@ local function known()
     local generation = (current - 1 + step) % GENERATIONS + 1
     local text = young[generation]
     if text then
-      for _, id in ipairs(ids) do
+      for _, id in ipairs(distinct) do
         if not (found and found[id]) and holds(text, id) then
           found = found or {}
           found[id] = generation
@@ -176,45 +176,40 @@ end
 local function addToHash(some)
   local key, count = hashOf(current), counts[current]
   local before, after = fieldsFor(count), fieldsFor(count + #some)
-  local function rootOf(field)
-    while field >= before do field = field - powerBelow(field) end
-    return field
+  local needed, splits, there, fieldOfId = {}, {}, {}, {}
+  for field = before, after - 1 do
+    local root = field
+    while root >= before do root = root - powerBelow(root) end
+    needed[root], splits[root] = true, true
   end
-  local splits, roots, pieces = {}, {}, {}
-  for field = before, after - 1 do splits[rootOf(field)] = true end
-  for root in pairs(splits) do roots[root] = true end
-  local fieldOfId = {}
-  for _, id in ipairs(some) do fieldOfId[id] = fieldOf(id, after) end
-  for _, field in pairs(fieldOfId) do roots[rootOf(field)] = true end
-  local there = {}
-  if count == 0 then
+  for _, id in ipairs(some) do
+    local field = fieldOf(id, after)
+    fieldOfId[id] = field
+    if field < before then needed[field] = true end
+  end
+  if count > 0 then
+    there = textsOf(current, needed)
+  else
     -- What is there was left by a state that somebody removed.
     call('UNLINK', key)
-  else
-    there = textsOf(current, roots) or there
   end
-  local function put(id, field)
-    local list = pieces[field] or {}
-    pieces[field] = list
-    list[#list + 1] = id
-  end
-  for root in pairs(roots) do
+  local changed = {}
+  for root in pairs(splits) do
     local text = there[root] or ''
-    if splits[root] then
-      pieces[root] = {}
-      for at = 1, #text, WIDTH do
-        local id = string.sub(text, at, at + WIDTH - 1)
-        put(id, fieldOf(id, after))
-      end
-    else
-      pieces[root] = { text }
+    changed[root] = ''
+    for at = 1, #text, WIDTH do
+      local id = string.sub(text, at, at + WIDTH - 1)
+      local field = fieldOf(id, after)
+      changed[field] = (changed[field] or '') .. id
     end
   end
-  for id, field in pairs(fieldOfId) do put(id, field) end
+  for id, field in pairs(fieldOfId) do
+    changed[field] = (changed[field] or there[field] or '') .. id
+  end
   local fields = { HERE, '1' }
-  for field, list in pairs(pieces) do
+  for field, text in pairs(changed) do
     fields[#fields + 1] = field
-    fields[#fields + 1] = table.concat(list)
+    fields[#fields + 1] = text
     if #fields >= SOME then
       call('HSET', key, unpack(fields))
       fields = {}
@@ -230,7 +225,7 @@ local function remember(fresh, untilMs)
   latestMs[current] = math.max(earlierMs, untilMs)
   local size = #text / WIDTH + #fresh
   local isMade = false
-  if size <= IN_A_FIELD then
+  if size <= YOUNG then
     if size > 0 then young[current], isChanged = text .. table.concat(fresh), true end
   else
     isMade = counts[current] == 0

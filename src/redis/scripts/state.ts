@@ -45,20 +45,22 @@ local time = call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Of the operation: its token, its first key, and where that stands.
 local token, state, first
--- Its messages: ids in order, and what is known of each.
-local ids, publishedMs, isReplay
+-- Its messages: ids in order, without repetitions too, and what is known of each.
+local ids, distinct, publishedMs, isReplay
 ${STALE_LUA}
 ${REMEMBERED_LUA}
 local TIME_DIGITS = ${TIME_DIGITS}
 
 local function readMessages(text)
-  ids, publishedMs, isReplay = {}, {}, {}
+  ids, distinct, publishedMs, isReplay = {}, {}, {}, {}
   for at = 1, #text, WIDTH + TIME_DIGITS + 1 do
     local id = string.sub(text, at, at + WIDTH - 1)
     local ms = tonumber(string.sub(text, at + WIDTH, at + WIDTH + TIME_DIGITS - 1))
+    local other = publishedMs[id]
     ids[#ids + 1] = id
-    publishedMs[id] = math.max(publishedMs[id] or 0, ms)
-    isReplay[id] = isReplay[id] or string.byte(text, at + WIDTH + TIME_DIGITS) == 49
+    if not other then distinct[#distinct + 1] = id end
+    if not other or other < ms then publishedMs[id] = ms end
+    if string.byte(text, at + WIDTH + TIME_DIGITS) == 49 then isReplay[id] = true end
   end
 end
 
@@ -173,20 +175,14 @@ local function commit(expected, commitId, value, messages)
     return old
   end
 
-  local fresh, seen, untilMs = {}, {}, 0
-  for _, id in ipairs(ids) do
-    if not seen[id] then
-      seen[id] = true
-      fresh[#fresh + 1] = id
-      untilMs = math.max(untilMs, publishedMs[id])
-    end
-  end
+  local untilMs = 0
+  for _, id in ipairs(distinct) do untilMs = math.max(untilMs, publishedMs[id]) end
   local fields = { 'n', version + 1, 'v', value, 'c', commitId }
   if found[1] ~= token or found[2] ~= process then
     fields[7], fields[8], fields[9], fields[10] = 't', token, 'o', process
   end
   forgetTheOld()
-  if #fresh > 0 then remember(fresh, untilMs) end
+  if #distinct > 0 then remember(distinct, untilMs) end
   if found[7] and not buried and call('EXISTS', KEYS[first + 1]) == 0 then lose('d') end
   save(fields)
   if buried then
