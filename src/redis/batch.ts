@@ -47,7 +47,7 @@ export class Batcher<Run> {
     if (!this.#isScheduled) {
       this.#isScheduled = true;
       // After everything that is ready to run now, promises included.
-      process.nextTick(() => this.#flush());
+      setImmediate(() => this.#flush());
     }
     return batch;
   }
