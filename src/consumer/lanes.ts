@@ -10,8 +10,9 @@ import * as diagnostics from './diagnostics.ts';
 import { foldCopies, type Item } from './message.ts';
 import type { Metrics } from './metrics.ts';
 import type { Settings } from './options.ts';
+import { Retention } from './retention.ts';
 import type { Settling } from './settling.ts';
-import type { Work } from './work.ts';
+import { epochOf, type Work } from './work.ts';
 
 export interface Lane {
   readonly key: string;
@@ -39,7 +40,10 @@ export class Lanes {
   readonly #settling: Settling;
   readonly #metrics: Metrics;
   readonly #work: Work;
-  readonly #acquireOptions: AcquireOptions;
+  readonly #keeping: AcquireOptions;
+  readonly #notKeeping: AcquireOptions;
+  /** Null where locks are always kept, or never. */
+  readonly #retention: Retention | null;
   readonly #fail: (error: unknown) => void;
   readonly #lanes = new Map<string, Lane>();
 
@@ -49,7 +53,11 @@ export class Lanes {
     this.#settling = settling;
     this.#metrics = metrics;
     this.#work = work;
-    this.#acquireOptions = { ...settings.acquire, signal };
+    const { acquire, retention, clock, random } = settings;
+    this.#keeping = { ...acquire, signal };
+    this.#notKeeping = { ...acquire, signal, retainMs: 0 };
+    this.#retention =
+      retention === 'adaptive' ? new Retention(acquire.retainMs, clock, random) : null;
     this.#fail = fail;
   }
 
@@ -78,14 +86,18 @@ export class Lanes {
     // What arrives in the same turn belongs to the first batch, and the caller has yet to put the first message in.
     await Promise.resolve();
     let lease: Lease | null = null;
+    const options = this.#retention?.nextMs() === 0 ? this.#notKeeping : this.#keeping;
+    let isFirst = true;
     // A single attempt would find the key taken by this lane itself.
     const isOnce = this.#settings.acquire.waitMs === 0;
     try {
       while (lane.waiting.length > 0 && !this.#calls.isHalted) {
         // Asked for before the other is given back, so that the lock is passed on, or swapped for a place in the line.
-        const next = isOnce ? null : this.#acquire(lane);
+        const next = isOnce ? null : this.#acquire(lane, options);
         void lease?.release();
-        lease = await (next ?? this.#acquire(lane));
+        lease = await (next ?? this.#acquire(lane, options));
+        if (isFirst && lease) this.#retention?.needed(lane.key, epochOf(lease));
+        isFirst = false;
         if (lease) await this.#workOnce(lane, lease);
         if (lane.setbacks > 1) {
           void lease?.release();
@@ -98,6 +110,7 @@ export class Lanes {
     }
     this.#lanes.delete(lane.key);
     if (lane.waiting.length > 0) this.#settling.release(lane.waiting.splice(0));
+    if (lease && options === this.#keeping) this.#retention?.kept(lane.key, epochOf(lease));
     // The end waits for this: afterwards nobody else need wait for the ttl.
     await lease?.release();
   }
@@ -134,11 +147,11 @@ export class Lanes {
   }
 
   /** `null` when there is no lease now: what could not be done about that is done. Never rejects. */
-  async #acquire(lane: Lane): Promise<Lease | null> {
+  async #acquire(lane: Lane, options: AcquireOptions): Promise<Lease | null> {
     // Who came later has not waited for long enough yet.
     const asked = lane.waiting.length;
     try {
-      return await this.#settings.locks.acquire(lane.lockName, this.#acquireOptions);
+      return await this.#settings.locks.acquire(lane.lockName, options);
     } catch (error) {
       if (this.#calls.isHalted) return null;
       if (error instanceof ManagerClosedError) {

@@ -35,7 +35,10 @@ interface SharedOptions<Body> {
   readonly waitMs?: number;
   /** Of the lock, in milliseconds. Default: as `locks` has it. */
   readonly ttlMs?: number;
-  /** How long an unused lock is kept for the key's next messages, in milliseconds. Default 1,000. */
+  /**
+   * How long an unused lock is kept for the key's next messages, in milliseconds. Default 1,000 with `keepState`; without
+   * it 1,000 as long as that pays, which it does not where several processes get messages of the same keys.
+   */
   readonly retainMs?: number;
   /** The longest that one batch may hold the lock, in milliseconds. Default: as `locks` has it. */
   readonly maxHoldMs?: number;
@@ -100,6 +103,7 @@ export interface Settings {
   readonly busy: BusyPolicy;
   readonly failed: FailedPolicy;
   readonly acquire: AcquireOptions & { readonly waitMs: number; readonly retainMs: number };
+  readonly retention: 'fixed' | 'adaptive';
   readonly maxBatch: number;
   readonly clock: Clock;
   readonly random: () => number;
@@ -145,6 +149,8 @@ export function readOptions(options: AnyOptions): Settings {
         ? {}
         : { maxHoldMs: whole('maxHoldMs', maxHoldMs, 1, MAX_DELAY_MS) }),
     },
+    // What was asked for, or what keeps a state in memory, is no matter of cost.
+    retention: options.retainMs === undefined && !options.keepState ? 'adaptive' : 'fixed',
     maxBatch: whole('maxBatch', options.maxBatch ?? DEFAULT_MAX_BATCH, 1, MAX_BATCH),
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,

@@ -3,7 +3,7 @@
  *
  * A crash at any line leaves either no commit, and the messages are delivered again, or a commit that knows their ids.
  */
-import { GRANTS_PER_EPOCH, type Lease } from '../core/lease.ts';
+import type { Lease } from '../core/lease.ts';
 import type { Calls } from './calls.ts';
 import type { Commit, CommitOutcome, Mark } from './contracts.ts';
 import type { Setback } from './diagnostics.ts';
@@ -13,7 +13,7 @@ import type { Item } from './message.ts';
 import type { Metrics } from './metrics.ts';
 import type { Reduction, Settings } from './options.ts';
 import type { Failure, Settling } from './settling.ts';
-import { isLost, isPromise, type Unfinished, type Work } from './work.ts';
+import { epochOf, isLost, isPromise, type Unfinished, type Work } from './work.ts';
 
 /** Loads and commits for one batch, before its messages wait for the next lease. */
 const MAX_ROUNDS = 16;
@@ -218,9 +218,4 @@ export class Reducing implements Work {
     this.#settling.applied(done);
     this.#settling.failed(failures);
   }
-}
-
-/** New for each grant of the store: equal epochs mean that the lock was held in between. */
-function epochOf(lease: Lease): bigint {
-  return lease.token / BigInt(GRANTS_PER_EPOCH);
 }

@@ -1,7 +1,7 @@
 /**
  * What is done with a batch while its key is locked. Whatever a work could not bring to an end, it gives back.
  */
-import type { Lease } from '../core/lease.ts';
+import { GRANTS_PER_EPOCH, type Lease } from '../core/lease.ts';
 import type { Setback } from './diagnostics.ts';
 import type { Item } from './message.ts';
 
@@ -16,6 +16,13 @@ export interface Work {
   run(key: string, items: readonly Item[], lease: Lease): Promise<Unfinished | null>;
   /** Forgets what it keeps in memory. */
   close(): void;
+}
+
+const PER_EPOCH = BigInt(GRANTS_PER_EPOCH);
+
+/** New for each grant of the store: equal epochs mean that the lock was held in between. */
+export function epochOf(lease: Lease): bigint {
+  return lease.token / PER_EPOCH;
 }
 
 export function isLost(lease: Lease): boolean {
