@@ -3,6 +3,7 @@
  * are deleted or declared otherwise, and each setting of the queues without which messages would be lost.
  */
 
+import { Socket } from 'node:net';
 import { inspect } from 'node:util';
 import { type Channel, type ChannelModel, connect } from 'amqplib';
 import { LockManager } from 'leasehold';
@@ -17,7 +18,7 @@ import {
   type RabbitSourceOptions,
   rabbitmq,
 } from 'leasehold/rabbitmq';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { until } from '../servers/processes.ts';
 import { TcpProxy } from '../servers/proxy.ts';
 import { BROKER_START_MS, RabbitServer } from '../servers/rabbitmq.ts';
@@ -25,6 +26,8 @@ import { lane, TOOLS } from '../servers/require.ts';
 
 const PUBLISH = Buffer.from([0, 60, 0, 40]);
 const ACKNOWLEDGE = Buffer.from([0, 60, 0, 80]);
+/** Bytes of two acknowledgements. */
+const TWO_FRAMES = 42;
 const CLOSE_CHANNEL = Buffer.from([0, 20, 0, 40]);
 /** For what must not happen: long enough for the broker to do it. */
 const A_WHILE_MS = 150;
@@ -283,9 +286,17 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
         return false;
       };
       void proxy.loseReply(count);
+      const alone = vi.spyOn(Socket.prototype, '_write');
       const [first, ...others] = deliveries.slice(0, 10) as [Delivery, ...Delivery[]];
       await reader.source.acknowledge(others.slice(0, 3));
       await until('there is a frame for each', () => frames === 3);
+      // All of them were given to the system together.
+      const single = alone.mock.calls.filter(
+        ([chunk]) =>
+          chunk instanceof Buffer && chunk.length < TWO_FRAMES && chunk.includes(ACKNOWLEDGE),
+      );
+      alone.mockRestore();
+      expect(single).toEqual([]);
       // The gap is closed: from here on one frame is enough.
       void reader.source.acknowledge(others.slice(3));
       await reader.source.acknowledge([first, ...deliveries.slice(10)]);

@@ -83,7 +83,10 @@ async function useState(url: string): Promise<void> {
   await state.open();
   try {
     const publishedAtMs = Date.now();
-    const messages = [{ id: 'm', publishedAtMs, isReplay: false }];
+    // More than stand in the state itself.
+    const messages = Array.from({ length: 60 }, (_, index) => {
+      return { id: `m-${index}`, publishedAtMs, isReplay: false };
+    });
     const commit = { key: 'k', lease: TOKEN, id: crypto.randomUUID(), value: 'v', messages };
     const loaded = await state.load('k', TOKEN, messages);
     const expectedVersion = loaded.is === 'loaded' ? loaded.version : 0;
@@ -92,6 +95,10 @@ async function useState(url: string): Promise<void> {
     const replay = [{ id: 'dead', publishedAtMs, isReplay: true }];
     const again = { ...commit, id: crypto.randomUUID(), messages: replay };
     await state.commit({ ...again, expectedVersion: expectedVersion + 1 });
+    // Now that no mark is left.
+    const last = [{ id: 'last', publishedAtMs, isReplay: false }];
+    const third = { ...commit, id: crypto.randomUUID(), messages: last };
+    await state.commit({ ...third, expectedVersion: expectedVersion + 2 });
     await state.peek('k');
   } finally {
     await state.close();
