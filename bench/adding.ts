@@ -30,6 +30,7 @@ export interface Round {
   readonly gaveUp: number;
   readonly waits: Buckets;
   readonly longestWaitMs: number;
+  readonly mostPassed: number;
   readonly longestHoldMs: number;
   readonly jain: number;
   /** The smallest share of a process, as a part of what is its due. */
@@ -63,6 +64,7 @@ export const ADD_COLUMNS: readonly Column[] = [
   { key: 'p50Ms', label: 'wait p50 ms', digits: 2 },
   { key: 'p99Ms', label: 'p99 ms', digits: 1 },
   { key: 'longestMs', label: 'longest ms', digits: 1 },
+  { key: 'longestHoldMs', label: 'longest section ms', digits: 1 },
   { key: 'jain', label: 'Jain index', digits: 3 },
   { key: 'commands', label: 'commands each', digits: 2 },
   { key: 'clientUs', label: 'client µs each', digits: 1 },
@@ -139,6 +141,7 @@ async function addOnce(
     gaveUp: sumOf(done, (one) => one.gaveUp),
     waits: mergeBuckets(done.map((one) => one.waits)),
     longestWaitMs: Math.max(...done.map((one) => one.longestWaitMs)),
+    mostPassed: Math.max(...done.map((one) => one.mostPassed)),
     longestHoldMs: Math.max(...done.map((one) => one.longestHoldMs)),
     jain: jainIndex(done.flatMap((one) => one.byTask)),
     leastShare: (Math.min(...byProcess) * processes) / operations,
@@ -170,6 +173,8 @@ export function rowOf({ entry, rounds, invalid }: Outcome): Row {
     p50Ms: quantileMs(waits, 0.5),
     p99Ms: quantileMs(waits, 0.99),
     longestMs: Math.max(...rounds.map((round) => round.longestWaitMs)),
+    longestHoldMs: Math.max(...rounds.map((round) => round.longestHoldMs)),
+    mostPassed: Math.max(...rounds.map((round) => round.mostPassed)),
     jain: of('jain'),
     commands: of('commands'),
     clientUs: of('clientUs'),

@@ -34,6 +34,8 @@ export interface AddResult {
   readonly gaveUp: number;
   readonly waits: Buckets;
   readonly longestWaitMs: number;
+  /** With one key: how often others were served while a task waited, at most. */
+  readonly mostPassed: number;
   /** The longest time that the work itself took. */
   readonly longestHoldMs: number;
   readonly byTask: readonly number[];
@@ -42,10 +44,10 @@ export interface AddResult {
   readonly commands: number;
 }
 
-/** Takes the lock, holds it for a moment, and gives it back, again and again. */
+/** Takes the lock, holds it for a moment or for so many PINGs, and gives it back, again and again. */
 export interface HandOver extends Common {
   readonly kind: 'hand-over';
-  readonly holdMs: number;
+  readonly hold: { readonly ms: number } | { readonly pings: number };
   readonly durationMs: number;
   /** Tells as well when sockets were written and read. */
   readonly isTraced?: boolean;
@@ -55,6 +57,8 @@ export interface HandOverResult {
   /** By the clock that all processes of a machine share, in milliseconds. */
   readonly grantedAtMs: readonly number[];
   readonly releasedAtMs: readonly number[];
+  /** Of each PING under the lock, how long it took. */
+  readonly pingsMs: readonly number[];
   /** Of a traced run: the last read before each grant, and the first write after each release. */
   readonly readAtMs: readonly number[];
   readonly wroteAtMs: readonly number[];

@@ -84,8 +84,10 @@ async function add(job: Add, locker: Locker, place: number): Promise<AddResult> 
   const byTask = Array.from({ length: job.tasks }, () => 0);
   const pick = skewed(job.keys);
   const endMs = performance.now() + job.durationMs;
-  let [operations, inTime, gaveUp, longestWaitMs, longestHoldMs] = [0, 0, 0, 0, 0];
+  let [operations, inTime, gaveUp, longestWaitMs, longestHoldMs, mostPassed] = [0, 0, 0, 0, 0, 0];
   const task = async (number: number): Promise<void> => {
+    // What it wrote last: the number counts all that were served. Processes do not begin at the same moment.
+    let own = Infinity;
     while (performance.now() < endMs) {
       const key = job.keys === 0 ? `own:${place}:${number}` : `shared:${pick()}`;
       const askedMs = performance.now();
@@ -98,6 +100,8 @@ async function add(job: Add, locker: Locker, place: number): Promise<AddResult> 
         longestWaitMs = Math.max(longestWaitMs, waitMs);
         const before = Number((await client.get(`data:${key}`)) ?? 0);
         await client.set(`data:${key}`, before + 1);
+        if (job.keys === 1) mostPassed = Math.max(mostPassed, before - own);
+        own = before + 1;
         longestHoldMs = Math.max(longestHoldMs, performance.now() - grantedMs);
       });
       operations += 1;
@@ -111,7 +115,7 @@ async function add(job: Add, locker: Locker, place: number): Promise<AddResult> 
   const { user, system } = process.cpuUsage(before);
   const cpuUs = user + system;
   const commands = commandsSent() - commandsBefore;
-  const longest = { longestWaitMs, longestHoldMs };
+  const longest = { longestWaitMs, mostPassed, longestHoldMs };
   return { operations, inTime, gaveUp, waits, ...longest, byTask, cpuUs, commands };
 }
 
@@ -140,23 +144,36 @@ async function handOver(job: HandOver, locker: Locker): Promise<HandOverResult> 
   const result = {
     grantedAtMs: [] as number[],
     releasedAtMs: [] as number[],
+    pingsMs: [] as number[],
     readAtMs: [] as number[],
     wroteAtMs: [] as number[],
   };
+  const { hold } = job;
   const times = job.isTraced ? watchSockets(job.port) : undefined;
   const endMs = performance.now() + job.durationMs;
   while (performance.now() < endMs) {
     await locker.withLock('handed', async () => {
       result.grantedAtMs.push(machineMs());
       if (times) result.readAtMs.push(times().readAtMs);
-      await setTimeout(job.holdMs);
+      if ('ms' in hold) await setTimeout(hold.ms);
+      else result.pingsMs.push(...(await ping(clientOf(job.port), hold.pings)));
       result.releasedAtMs.push(machineMs());
     });
     if (times) result.wroteAtMs.push(times().wroteAtMs);
     // Time for the other to have it, whatever the contender does about fairness.
-    await setTimeout(1);
+    if ('ms' in hold) await setTimeout(1);
   }
   return result;
+}
+
+async function ping(client: Redis, count: number): Promise<number[]> {
+  const timesMs: number[] = [];
+  while (timesMs.length < count) {
+    const startMs = performance.now();
+    await client.ping();
+    timesMs.push(performance.now() - startMs);
+  }
+  return timesMs;
 }
 
 async function drain(job: Drain, locker: Locker): Promise<DrainResult> {
