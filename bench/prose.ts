@@ -41,11 +41,11 @@ export const WHAT_STANDS_IN_THE_WAY = `## What stands in the way of missed targe
 - **One hot key.** A section is a GET and a SET, one after the other, whoever holds the key, and the limit does the same without a lock. So the
   comparison depends on the machine. Several processes can pass the limit by far, probably since they keep a server awake that a lone client
   wakes from sleep for every command; where they do not, hand-overs, one for every 33 sections, are what is missing to it. Longer tenancies have
-  fewer of them, and the rows with other numbers of passes show what that costs in waits. With tenancies of 33 sections, a task of the other process waits for two hand-overs, 33 sections and those of its own
-  process before it: close to three rounds of sixteen, even if nothing ever stalls. The longest wait of a run has the longest stall of the machine in it besides.
-- **A hand-over.** Its section says where the time goes. A bare PUBLISH from one process to the other, without any lock, is the floor: wherever it
-  takes more than two round trips of PING, so does every lock, since a second process has to be woken. Above the floor are the script, which makes some twenty calls inside the
-  server, and the code of both processes, which runs too seldom to stay in the caches.
+  fewer of them, and the rows with other numbers of passes show what that costs in waits. With tenancies of 33 sections, between two sections of one task
+  at most 33 of the other process and some of its own process's are served: that is counted, and below three rounds of sixteen. By the clock, the longest wait of a run has
+  the longest stall of the machine in it besides: the column of the longest section shows that a single GET and SET, without any lock, has stalls of many rounds.
+- **A hand-over.** While processes and server are at work, it is one way of a message, a script, and the code of both processes. After a sleep, a second process has to be woken: a bare PUBLISH from one
+  process to the other, without any lock, is the floor, and where that alone takes more than two round trips of PING, so does every lock. Its section says where the time goes.
 - **Redlock, a free key.** There are two limits. The stricter one is what the published algorithm sends: a \`SET NX PX\`, and a script that compares and
   deletes. The other one is what a claim and a drop of this package send, without a manager around them. What is between the two is what
   a claim does more inside the server: it looks whether somebody waits, whether the node has lost its data, and whether its epoch is the highest, and it
@@ -55,10 +55,9 @@ export const WHAT_STANDS_IN_THE_WAY = `## What stands in the way of missed targe
   between them: about as much for the core as for the two requests.
 - **Contributions of many accounts.** The limit sends one INCRBY for a message. A lock with an exactly-once effect makes a claim, a fenced read, a commit that
   checks and remembers ids, and a drop: for all messages of an account together. With one account that is once for many messages. With many accounts there is about
-  one message of each at a time, so that it is three or four scripts for a message instead of one command, and with two processes on one queue every
-  account changes hands all the time. With 10,000 accounts that is slower than a lock, GET, SET and unlock of a peer, which remembers nothing and adds
-  what is delivered twice twice. Partitions end the changing of hands: an account stays where it is, its state in memory, and what is left is the commit. Where the time of
-  the consumer's process goes is in the section on the hot paths.`;
+  one message of each at a time, so that it is four operations for a message instead of one command. They travel in runs of many, and still take more of the server and
+  of the client than the one. With two processes on one queue accounts change hands all the time besides. Partitions end that: an account stays where it is, its state in memory, and what is left is the
+  commit. Where the time of the consumer's process goes is in the section on the hot paths.`;
 
 export const BEYOND_ONE_MACHINE = `## Beyond one machine, on paper
 

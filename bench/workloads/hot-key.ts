@@ -117,7 +117,10 @@ function checksOf({ processes, tasks, outcomes }: Part): Check[] {
   const ours = outcomes.find(({ entry }) => entry.name === OURS);
   if (ours === undefined || ours.rounds.length === 0) return [];
   const of = (value: (round: Round) => number): number => median(ours.rounds.map(value));
-  // A round of all waiters serves each of them once.
+  // A round of all waiters serves each of them once, and by the clock takes as long as that takes.
+  const clockRounds = of(
+    ({ longestWaitMs, perSecond }) => longestWaitMs / ((processes * tasks * 1_000) / perSecond),
+  );
   const rounds =
     Math.max(...ours.rounds.map(({ mostPassed }) => mostPassed + 1)) / (processes * tasks);
   const size = `${processes} x ${tasks}`;
@@ -136,6 +139,7 @@ function checksOf({ processes, tasks, outcomes }: Part): Check[] {
     ),
     atLeast(`${size}: of the best peer`, of(({ perSecond }) => perSecond) / best, 1),
     atMost(`${size}: longest wait, in rounds of all waiters`, rounds, 3),
+    atMost(`${size}: longest wait, in rounds by the clock`, clockRounds, 3),
     atLeast(
       `${size}: share of the process that had less`,
       of(({ leastShare }) => leastShare),
