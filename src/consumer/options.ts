@@ -36,7 +36,7 @@ interface SharedOptions<Body> {
   /** Of the lock, in milliseconds. Default: as `locks` has it. */
   readonly ttlMs?: number;
   /**
-   * How long an unused lock is kept for the key's next messages, in milliseconds. Default 1,000 with `keepState`; without
+   * How long an unused lock is kept for the key's next messages, in milliseconds. Default 10,000 with `keepState`; without
    * it 1,000 as long as that pays, which it does not where several processes get messages of the same keys.
    */
   readonly retainMs?: number;
@@ -121,6 +121,8 @@ export interface Reduction {
 
 const DEFAULT_WAIT_MS = 30_000;
 const DEFAULT_RETAIN_MS = 1_000;
+/** The lock is what makes a state in memory good. */
+const DEFAULT_KEEP_MS = 10_000;
 const DEFAULT_MAX_BATCH = 1_000;
 const MAX_BATCH = 100_000;
 
@@ -130,7 +132,8 @@ const JSON_CODEC: StateCodec<unknown> = { encode: JSON.stringify, decode: JSON.p
 
 export function readOptions(options: AnyOptions): Settings {
   checkParts(options);
-  const { waitMs = DEFAULT_WAIT_MS, retainMs = DEFAULT_RETAIN_MS, ttlMs, maxHoldMs } = options;
+  const { waitMs = DEFAULT_WAIT_MS, ttlMs, maxHoldMs } = options;
+  const retainMs = options.retainMs ?? (options.keepState ? DEFAULT_KEEP_MS : DEFAULT_RETAIN_MS);
   return {
     source: options.source,
     locks: options.locks,
