@@ -48,8 +48,7 @@ export const WHAT_STANDS_IN_THE_WAY = `## What stands in the way of missed targe
   process to the other, without any lock, is the floor, and where that alone takes more than two round trips of PING, so does every lock. Its section says where the time goes.
 - **Redlock, a free key.** There are two limits. The stricter one is what the published algorithm sends: a \`SET NX PX\`, and a script that compares and
   deletes. The other one is what a claim and a drop of this package send, without a manager around them. What is between the two is what
-  a claim does more inside the server: it looks whether somebody waits, whether the node has lost its data, and whether its epoch is the highest, and it
-  keeps that. No work of the client can win that back. What is between the second row and the third is the manager and the counting of votes. Peers
+  a claim does more inside the server: it looks whether the node has lost its data, and whether its epoch is the highest, and it keeps that. No work of the client can win that back. What is between the second row and the third is the manager and the counting of votes. Peers
   that are ahead here send the bare commands: they have no epochs, and a node that has lost its data grants again.
 - **ZooKeeper, a free key.** Server and packets are those of the bare create and delete; what is above is the work of the client's process
   between them: about as much for the core as for the two requests.

@@ -60,6 +60,15 @@ export const redlock3: Workload = {
 
 async function measure(masters: readonly BenchServer[], effort: Effort): Promise<Row[]> {
   const clients = masters.map((master) => master.client());
+  try {
+    return await compare(await subjectsFor(clients), effort);
+  } finally {
+    // Whatever went wrong, a process with these connections would never end.
+    for (const client of clients) client.disconnect();
+  }
+}
+
+async function subjectsFor(clients: Clients): Promise<Subject[]> {
   const nothing = async (): Promise<void> => {};
   const locks = new LockManager({ store: redlock(clients) });
   // Its store stays open: a script trusts a node while somebody listens there, and is known to it from here on.
@@ -95,9 +104,7 @@ async function measure(masters: readonly BenchServer[], effort: Effort): Promise
       });
     }
   }
-  const rows = await compare(subjects, effort);
-  for (const client of clients) client.disconnect();
-  return rows;
+  return subjects;
 }
 
 /** The two commands of the published algorithm on all nodes at once, each awaited at quorum. */
@@ -127,15 +134,15 @@ type Command = readonly string[];
  */
 async function scriptSubject(clients: Clients): Promise<Subject> {
   const [claim, drop] = await recorded(clients);
-  const [, epoch = '', owner = ''] = /^c\d+ (\d+) \d+ [01] (\S+) /.exec(claim.at(-1) ?? '') ?? [];
+  const [, owner = '', epoch = ''] = /^(\S+) (\d+) /.exec(claim.at(-1) ?? '') ?? [];
   const send = async (
     command: Command,
     as: (text: string) => string,
     right: number,
   ): Promise<void> => {
-    const parts = [...command.slice(0, -1), as(command.at(-1) ?? '')] as [string, string];
+    const parts = command.map(as) as [string, string];
     const answers = clients.map((client) => client.evalsha(...parts));
-    await quorum(answers, (given) => Array.isArray(given) && given[0] === right);
+    await quorum(answers, (given) => given === right);
   };
   let next = Number(epoch);
   return {

@@ -57,8 +57,9 @@ export class NotALockError extends Error {
 }
 
 const SHARED = 'leasehold:shared';
-/** Owner, epoch, capacity, ttl and channel: see scripts/key.ts. */
-const HOLDER = /^(.*) (\d+) (\d+) \d+ leasehold:\S+$/s;
+const RESERVED = 'leasehold:reserved';
+/** Owner, epoch, capacity, ttl and channel, and whether it is marked: see scripts/key.ts. */
+const HOLDER = /^(.*) (\d+) (\d+) \d+ leasehold:\S+(?: wanted)?$/s;
 /** Kind, units, ttl, channel and, of a holder, its epoch. */
 const RECORD = /^([wh]) (\d+) \d+ \S+ ?(\d*)$/;
 const EPOCH_START_MS = Date.UTC(2020);
@@ -176,7 +177,9 @@ function readInspection(name: string, prefix: string, inspection: Inspection): L
   });
   const limitOf = (capacity: number): number | null =>
     capacity === SHARED_CAPACITY ? null : capacity;
-  if (value === null) return { name, mode: 'free', limit: null, holders: [], waiters };
+  if (value === null || value === RESERVED) {
+    return { name, mode: 'free', limit: null, holders: [], waiters };
+  }
   if (value === SHARED) {
     const limit = limitOf(Number(records.get('c')));
     const holders = sharedHolders(records, new Map(scores), nowMs);

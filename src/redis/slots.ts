@@ -19,10 +19,21 @@ export function slotOf(key: string): number {
   const close = open === -1 ? -1 : key.indexOf('}', open + 1);
   const hashed = close > open + 1 ? key.slice(open + 1, close) : key;
   let crc = 0;
-  for (const byte of Buffer.from(hashed)) {
-    crc = ((crc << 8) ^ (CRC16[((crc >> 8) ^ byte) & 0xff] as number)) & 0xffff;
+  for (let index = 0; index < hashed.length; index += 1) {
+    const code = hashed.charCodeAt(index);
+    // Nearly all names are ASCII, whose characters are their bytes.
+    if (code > 0x7f) return crcOf(Buffer.from(hashed)) % SLOTS;
+    crc = withByte(crc, code);
   }
   return crc % SLOTS;
+}
+
+function crcOf(bytes: Uint8Array): number {
+  return bytes.reduce(withByte, 0);
+}
+
+function withByte(crc: number, byte: number): number {
+  return ((crc << 8) ^ (CRC16[((crc >> 8) ^ byte) & 0xff] as number)) & 0xffff;
 }
 
 let tags: string[] | null = null;

@@ -4,7 +4,7 @@
  * Only acceptances of this one attempt count, and a node that accepts it after it was lost is told so at once: no node
  * keeps what nobody holds.
  */
-import type { Claim } from '../core/store.ts';
+import { type Attempt, operationOf } from './attempt.ts';
 import { type Asker, type RedlockNode, UNHEARD } from './node.ts';
 import { readVote, type Vote } from './votes.ts';
 import { type Watch, Watched } from './watch.ts';
@@ -21,9 +21,9 @@ export interface ClaimRoundParts {
   readonly nodes: readonly RedlockNode[];
   readonly quorum: number;
   readonly watch: Watch;
-  readonly lock: string;
-  readonly claim: Claim;
-  readonly epoch: number;
+  readonly attempt: Attempt;
+  /** Whether it queues where it is not accepted. */
+  readonly wait: boolean;
   readonly timeoutMs: number;
   readonly onAbstention: () => void;
   /** Called once. May not throw. */
@@ -56,6 +56,7 @@ export class ClaimRound extends Watched implements Asker {
   onVote(node: RedlockNode, vote: Vote): void {
     if (vote.is === 'busy' && !vote.isHeard) node.distrustListener();
     if (vote.is === 'abstains') this.#parts.onAbstention();
+    if (vote.is === 'accepted' && !vote.isVouched) node.vouch();
     if (this.#state === 'lost' && vote.is === 'accepted') this.#end(node, false);
     if (this.#state !== 'open') return;
     this.#votes[node.index] = vote;
@@ -82,7 +83,7 @@ export class ClaimRound extends Watched implements Asker {
   #lose(): void {
     if (this.#state !== 'open') return;
     this.#state = 'lost';
-    const { nodes, claim, watch, timeoutMs, onEnd } = this.#parts;
+    const { nodes, wait, watch, timeoutMs, onEnd } = this.#parts;
     watch.end(this);
     const votes: Vote[] = [];
     for (const node of nodes) {
@@ -90,28 +91,13 @@ export class ClaimRound extends Watched implements Asker {
       votes.push(vote ?? { is: 'silent', cause: new Error('it did not answer in time') });
       // Those that have not answered, or not so that it can be believed, may have accepted.
       if (vote === undefined || vote.is === 'silent') this.#end(node, false);
-      if (vote?.is === 'accepted') this.#end(node, claim.wait);
+      if (vote?.is === 'accepted') this.#end(node, wait);
     }
     onEnd({ is: 'lost', votes, tookMs: performance.now() - this.dueMs + timeoutMs });
   }
 
   #end(node: RedlockNode, wait: boolean): void {
-    const { claim, lock, epoch } = this.#parts;
-    // Which slot it is in does not matter any more.
-    node.ask(lock, attemptText('l', { ...claim, wait }, epoch, 0), UNHEARD);
+    const { attempt } = this.#parts;
+    node.ask(attempt.lock, operationOf(wait ? 'l' : 'L', attempt), UNHEARD);
   }
-}
-
-type Attempt = Pick<Claim, 'owner' | 'capacity' | 'ttlMs' | 'wait'>;
-
-/** The operations that are about a claim with a proposed epoch: see scripts/step.ts. */
-export function attemptText(
-  kind: 'c' | 'f' | 'l',
-  { owner, capacity, ttlMs, wait }: Attempt,
-  epoch: number,
-  slot: number,
-): string {
-  // Numbers above 2^31 take long to become text.
-  const proposed = String(epoch);
-  return `${kind}${slot} ${proposed} ${ttlMs} ${wait ? 1 : 0} ${owner} ${proposed} ${capacity} ${ttlMs}`;
 }

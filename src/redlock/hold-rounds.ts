@@ -4,21 +4,11 @@
 import { validityMs } from '../core/clock.ts';
 import type { RenewOutcome } from '../core/store.ts';
 import { numberOf, UnreadableAnswerError } from '../redis/answers.ts';
-import { attemptText } from './claim-round.ts';
+import { type Attempt, operationOf, renewalOf } from './attempt.ts';
 import { NoQuorumError } from './errors.ts';
 import { type Asker, type RedlockNode, UNHEARD } from './node.ts';
 import type { Runs } from './runs.ts';
 import { type Watch, Watched } from './watch.ts';
-
-/** A claim that a majority of the nodes has granted. */
-export interface Held {
-  readonly owner: string;
-  readonly lock: string;
-  readonly slot: number;
-  readonly epoch: number;
-  readonly capacity: number;
-  readonly ttlMs: number;
-}
 
 export interface RoundParts {
   readonly nodes: readonly RedlockNode[];
@@ -108,14 +98,14 @@ abstract class Round<Outcome> extends Watched implements Asker {
 
 /** Held when a majority still had it: a node that has lost it does not count, whatever it would accept. */
 export class RenewRound extends Round<RenewOutcome> {
-  readonly #held: Held;
+  readonly #held: Attempt;
   #wanted = false;
   #isHeld = false;
 
-  constructor(parts: RoundParts, held: Held) {
+  constructor(parts: RoundParts, held: Attempt) {
     super(parts);
     this.#held = held;
-    parts.runs.ask(this, held.lock, `r${held.ttlMs} ${held.owner} ${held.epoch}`);
+    parts.runs.ask(this, held.lock, renewalOf(held));
   }
 
   protected override isYes(answer: unknown): boolean | null {
@@ -145,10 +135,10 @@ export class RenewRound extends Round<RenewOutcome> {
 
   /** The lease has just been confirmed: while that lasts, a node where the lock is free may have it too. */
   #fill(node: RedlockNode): void {
-    const { lock, ttlMs, epoch, slot } = this.#held;
+    const { lock, ttlMs } = this.#held;
     const startedMs = this.dueMs - this.parts.timeoutMs;
     if (performance.now() - startedMs >= validityMs(ttlMs)) return;
-    node.ask(lock, attemptText('f', { ...this.#held, wait: false }, epoch, slot), UNHEARD);
+    node.ask(lock, operationOf('f', this.#held), UNHEARD);
   }
 }
 

@@ -5,12 +5,16 @@ import { isWhole, UnreadableAnswerError } from '../redis/answers.ts';
 import type { RedisClient } from '../redis/clients/client.ts';
 import { type Layout, newNonce } from '../redis/layout.ts';
 import { Listener } from '../redis/listener.ts';
+import type { Script } from '../redis/scripts/script.ts';
 import { explain, MisconfiguredError, probe, warnOfEviction } from '../redis/setup.ts';
 import { within } from '../redis/within.ts';
+import { type Operation, wordsAlone } from './attempt.ts';
 import type { Settings } from './options.ts';
 import { INQUIRE } from './scripts/inquire.ts';
+import { fieldOf } from './scripts/marker.ts';
 import { READMIT } from './scripts/readmit.ts';
-import { STEP } from './scripts/step.ts';
+import { newStep } from './scripts/step.ts';
+import { VOUCH } from './scripts/vouch.ts';
 
 /** Operations that a node has not answered yet. With more it is not asked: it would not answer in time. */
 const MAX_UNANSWERED = 500_000;
@@ -56,7 +60,10 @@ export class RedlockNode {
   readonly #listener: Listener;
   readonly #channel: string;
   /** What scripts are told of this client: see scripts/marker.ts. */
-  #self: string;
+  readonly #field: string;
+  #witness = '';
+  readonly #step: Script;
+  #isVouching = false;
   #unanswered = 0;
   #preparing: Promise<void> | null = null;
   #preparedAtMs = -Infinity;
@@ -80,8 +87,9 @@ export class RedlockNode {
     this.#layout = parts.layout;
     this.#settings = parts.settings;
     this.#events = parts.events;
-    this.#self = this.#describe('');
     this.#channel = parts.layout.channelOf(STORE_SLOT);
+    this.#field = fieldOf(parts.settings);
+    this.#step = newStep(this.#field);
     this.#listener = new Listener({
       client: parts.client,
       // Asked once for each subscription: no two have the same witness.
@@ -108,22 +116,31 @@ export class RedlockNode {
   }
 
   /** Asks this node alone, now. */
-  ask(lock: string, operation: string, asker: Asker): void {
-    this.run([lock], [operation], [asker]);
+  ask(lock: string, operation: Operation, asker: Asker): void {
+    this.run([lock], wordsAlone(operation), [asker]);
   }
 
-  /** Sends operations, of which some have two texts, on one lock each. */
-  run(locks: readonly string[], operations: readonly string[], askers: readonly Asker[]): void {
+  /** Sends operations on one lock each, given as the words of all of them. */
+  run(locks: readonly string[], words: readonly string[], askers: readonly Asker[]): void {
     if (!this.#isReady || this.#unanswered >= MAX_UNANSWERED) {
       this.#refuse(askers);
       return;
     }
     this.#unanswered += askers.length;
-    const args = [this.#channel, this.#self, ...operations];
-    this.#client.evaluate(STEP, locks, args).then(
+    this.#client.evaluate(this.#step, locks, words).then(
       (answers) => this.#answered(askers, answers),
       (cause) => this.#failed(askers, cause),
     );
+  }
+
+  /** A claim had to compare run ids: whoever was the witness has gone. Nothing depends on that this succeeds. */
+  vouch(): void {
+    if (this.#isVouching) return;
+    this.#isVouching = true;
+    const done = (): void => {
+      this.#isVouching = false;
+    };
+    this.#within(this.#client.evaluate(VOUCH, [], [this.#field, this.#witness])).then(done, done);
   }
 
   /** The server says that nobody listens, although this store should. */
@@ -132,7 +149,7 @@ export class RedlockNode {
   }
 
   async inquire(): Promise<Standing> {
-    const run = this.#client.evaluate(INQUIRE, [], [this.#self]);
+    const run = this.#client.evaluate(INQUIRE, [], [this.#field, this.#witness]);
     const answer = await this.#within(run);
     const [state, runId, abstainsMs, longestTtlMs, highestEpoch] = Array.isArray(answer)
       ? answer
@@ -156,7 +173,8 @@ export class RedlockNode {
   async readmit(about: Standing, isFirst: boolean): Promise<boolean> {
     const { runId, highestEpoch, longestTtlMs } = about;
     const facts = [runId, String(highestEpoch), String(longestTtlMs), isFirst ? '1' : '0'];
-    const run = this.#client.evaluate(READMIT, [], [this.#self, ...facts]);
+    const args = [this.#field, this.#witness, ...facts];
+    const run = this.#client.evaluate(READMIT, [], args);
     return Number(await this.#within(run)) === 1;
   }
 
@@ -201,6 +219,12 @@ export class RedlockNode {
   }
 
   #answered(askers: readonly Asker[], answers: unknown): void {
+    // The answer of a single operation comes by itself.
+    if (askers.length === 1) {
+      this.#unanswered -= 1;
+      askers[0]?.onAnswer(this, answers);
+      return;
+    }
     if (!Array.isArray(answers) || answers.length !== askers.length) {
       const what = 'it answered a script with something else: is there a proxy in between?';
       this.#failed(askers, new Error(what));
@@ -231,14 +255,8 @@ export class RedlockNode {
   }
 
   #newWitness(): string {
-    const witness = `leasehold:w:${newNonce()}`;
-    this.#self = this.#describe(witness);
-    return witness;
-  }
-
-  #describe(witness: string): string {
-    const { durable, maxTtlMs } = this.#settings;
-    return `${durable ? 1 : 0} ${maxTtlMs} ${witness}`;
+    this.#witness = `leasehold:w:${newNonce()}`;
+    return this.#witness;
   }
 
   #within<T>(promise: Promise<T>): Promise<T> {

@@ -18,9 +18,19 @@ import type { RedisClient } from '../redis/clients/client.ts';
 import { isTaken, Layout, NAME_TAKEN, newNonce } from '../redis/layout.ts';
 import { MisconfiguredError } from '../redis/setup.ts';
 import { slotOf } from '../redis/slots.ts';
-import { attemptText, ClaimRound, type Lost, type RoundResult } from './claim-round.ts';
+import {
+  type Attempt,
+  dropOf,
+  dropOfHeld,
+  newAttempt,
+  type Operation,
+  operationOf,
+  type Place,
+  swapOf,
+} from './attempt.ts';
+import { ClaimRound, type Lost, type RoundResult } from './claim-round.ts';
 import { GUARANTEES } from './guarantees.ts';
-import { DropRound, type Held, RenewRound, type RoundParts } from './hold-rounds.ts';
+import { DropRound, RenewRound, type RoundParts } from './hold-rounds.ts';
 import { RedlockNode, UNHEARD } from './node.ts';
 import type { Settings } from './options.ts';
 import { answerTo } from './outcome.ts';
@@ -46,12 +56,6 @@ interface Session extends RoundParts {
   readonly onAbstention: () => void;
 }
 
-/** Where the nodes keep what concerns a key. */
-interface Place {
-  readonly lock: string;
-  readonly slot: number;
-}
-
 export class RedlockStore implements LeaseStore {
   readonly name: string = 'redlock';
   readonly guarantees: Guarantees = GUARANTEES;
@@ -61,7 +65,10 @@ export class RedlockStore implements LeaseStore {
   readonly #quorum: number;
   readonly #proposals = new Proposals();
   /** What this process holds, by owner value. */
-  readonly #held = new Map<string, Held>();
+  readonly #held = new Map<string, Attempt>();
+  /** The owner values under which nodes may have queued this process: they claim in another way. */
+  readonly #queued = new Set<string>();
+  readonly #channel: string;
   #on: OnEvent = () => {};
   #session: Session | null = null;
   /** What a person must mend before a claim can be granted. */
@@ -72,6 +79,7 @@ export class RedlockStore implements LeaseStore {
     this.#settings = settings;
     this.#quorum = Math.floor(connect.length / 2) + 1;
     this.#layout = new Layout({ prefix: settings.prefix, isCluster: false, nonce: newNonce() });
+    this.#channel = this.#layout.channelOf(0);
   }
 
   async open(on: OnEvent): Promise<void> {
@@ -107,9 +115,10 @@ export class RedlockStore implements LeaseStore {
     const session = this.#session;
     if (session === null) return Promise.reject(notOpen());
     if (again !== undefined) return this.#dropAndClaim(session, owner, again);
-    const round = new DropRound(session, this.#held.delete(owner));
-    session.runs.ask(round, this.#lockOf(key), `d${owner}`);
-    return round.result.then((held) => ({ held, next: null }));
+    const held = this.#forget(owner);
+    const round = new DropRound(session, held !== undefined);
+    session.runs.ask(round, this.#lockOf(key), this.#dropOf(owner, held));
+    return round.result.then((wasHeld) => ({ held: wasHeld, next: null }));
   }
 
   async close(): Promise<void> {
@@ -177,40 +186,43 @@ export class RedlockStore implements LeaseStore {
   /** Claims with a new epoch, and with a higher one while that is all that is missing. */
   #propose(session: Session, claim: Claim): Promise<ClaimOutcome> {
     const place = this.#placeOf(claim.key);
+    const again = claim.wait ? 'c' : 'C';
     return new Promise((resolve, reject) => {
       let count = 0;
       const propose = (): void => {
         count += 1;
-        const epoch = this.#proposals.next();
+        const attempt = this.#newAttempt(claim, place);
         const onEnd = (result: RoundResult): void => {
           if (result.is === 'won') {
-            resolve(this.#won(claim, epoch, place, result.wanted));
+            resolve(this.#won(claim, attempt, result.wanted));
           } else if (this.#isOnlyTooLow(result) && count < MAX_PROPOSALS) {
             propose();
           } else {
             try {
-              resolve(answerTo(claim, result, this.#quorum));
+              resolve(this.#lost(claim, result));
             } catch (cause) {
               reject(cause);
             }
           }
         };
-        const round = this.#claimRound(session, claim, epoch, place, onEnd);
-        session.runs.ask(round, place.lock, attemptText('c', claim, epoch, place.slot));
+        const isNew = count === 1 && !this.#queued.has(claim.owner);
+        const kind = isNew ? (claim.wait ? 'n' : 'N') : again;
+        const round = this.#claimRound(session, claim, attempt, onEnd);
+        session.runs.ask(round, place.lock, operationOf(kind, attempt));
       };
       propose();
     });
   }
 
   async #dropAndClaim(session: Session, owner: string, again: Claim): Promise<DropOutcome> {
-    const isHeld = this.#held.delete(owner);
+    const held = this.#forget(owner);
     if (this.#misconfigured !== null) await lookAgain(session);
-    const round = new DropRound(session, isHeld);
+    const round = new DropRound(session, held !== undefined);
     const refused = this.#refusal(again);
     if (refused === null) return this.#swap(session, owner, again, round);
-    session.runs.ask(round, this.#lockOf(again.key), `d${owner}`);
-    const held = await round.result;
-    return { held, next: held ? refused : null };
+    session.runs.ask(round, this.#lockOf(again.key), this.#dropOf(owner, held));
+    const wasHeld = await round.result;
+    return { held: wasHeld, next: wasHeld ? refused : null };
   }
 
   async #swap(
@@ -219,14 +231,13 @@ export class RedlockStore implements LeaseStore {
     again: Claim,
     drop: DropRound,
   ): Promise<DropOutcome> {
-    const epoch = this.#proposals.next();
     const place = this.#placeOf(again.key);
-    const { lock, slot } = place;
+    const attempt = this.#newAttempt(again, place);
     let onEnd: (result: RoundResult) => void = () => {};
     const claimed = new Promise<RoundResult>((resolve) => {
       onEnd = resolve;
     });
-    const claim = this.#claimRound(session, again, epoch, place, onEnd);
+    const claim = this.#claimRound(session, again, attempt, onEnd);
     const asker = {
       onAnswer(node: RedlockNode, answer: unknown): void {
         if (Array.isArray(answer)) claim.onAnswer(node, answer[1]);
@@ -239,53 +250,66 @@ export class RedlockStore implements LeaseStore {
         drop.onFailure(node, cause);
       },
     };
-    session.runs.ask(asker, lock, `a${owner}`, attemptText('c', again, epoch, slot));
+    if (again.wait) this.#queued.add(again.owner);
+    session.runs.ask(asker, place.lock, swapOf(owner, attempt, again.wait));
     const [dropped] = await Promise.allSettled([drop.result]);
     const result = await claimed;
     if (result.is === 'won') {
-      return { held: true, next: this.#won(again, epoch, place, result.wanted) };
+      return { held: true, next: this.#won(again, attempt, result.wanted) };
     }
     if (dropped.status === 'rejected') throw dropped.reason;
     if (!dropped.value) {
       // A minority had it still, and may have queued the other.
-      session.runs.ask(UNHEARD, lock, `d${again.owner}`);
+      session.runs.ask(UNHEARD, place.lock, this.#dropOf(again.owner));
       return { held: false, next: null };
     }
     const next = this.#isOnlyTooLow(result)
       ? await this.#propose(session, again)
-      : answerTo(again, result, this.#quorum);
+      : this.#lost(again, result);
     return { held: true, next };
   }
 
   #claimRound(
     session: Session,
-    claim: Claim,
-    epoch: number,
-    { lock }: Place,
+    { ttlMs, wait }: Claim,
+    attempt: Attempt,
     onEnd: (result: RoundResult) => void,
   ): ClaimRound {
-    const { nodes, quorum, watch } = session;
-    const shareMs = Math.max(CLAIM_TIMEOUT_FLOOR_MS, claim.ttlMs * CLAIM_TIMEOUT_SHARE);
+    const { nodes, quorum, watch, onAbstention } = session;
+    const shareMs = Math.max(CLAIM_TIMEOUT_FLOOR_MS, ttlMs * CLAIM_TIMEOUT_SHARE);
     const timeoutMs = Math.min(shareMs, session.timeoutMs);
-    const { onAbstention } = session;
-    return new ClaimRound({
-      nodes,
-      quorum,
-      watch,
-      lock,
-      claim,
-      epoch,
-      timeoutMs,
-      onAbstention,
-      onEnd,
-    });
+    return new ClaimRound({ nodes, quorum, watch, attempt, wait, timeoutMs, onAbstention, onEnd });
   }
 
-  #won(claim: Claim, epoch: number, { lock, slot }: Place, wanted: boolean): ClaimOutcome {
-    const { owner, capacity, ttlMs } = claim;
-    const held: Held = { owner, lock, slot, epoch, capacity, ttlMs };
-    this.#held.set(owner, held);
+  #newAttempt(claim: Claim, place: Place): Attempt {
+    return newAttempt(claim, place, this.#proposals.next(), this.#channel);
+  }
+
+  #won(claim: Claim, held: Attempt, wanted: boolean): ClaimOutcome {
+    this.#queued.delete(claim.owner);
+    this.#held.set(claim.owner, held);
     return granted(claim, held, wanted);
+  }
+
+  /** Throws when too few nodes have answered. */
+  #lost(claim: Claim, result: Lost): ClaimOutcome {
+    if (claim.wait) this.#queued.add(claim.owner);
+    const outcome = answerTo(claim, result, this.#quorum);
+    // Whoever is told to wait claims or drops again, and so does whoever is told nothing.
+    if (outcome.is !== 'waiting') this.#queued.delete(claim.owner);
+    return outcome;
+  }
+
+  #dropOf(owner: string, held?: Attempt): Operation {
+    return held === undefined ? dropOf(owner, this.#channel) : dropOfHeld(held);
+  }
+
+  /** What is held under this owner value, which is not used again. */
+  #forget(owner: string): Attempt | undefined {
+    const held = this.#held.get(owner);
+    this.#held.delete(owner);
+    this.#queued.delete(owner);
+    return held;
   }
 
   /** Whether the lock is free on a majority, but for the epoch. Learns from it in any case. */
@@ -300,7 +324,7 @@ export class RedlockStore implements LeaseStore {
     return low > 0 && low + others >= this.#quorum;
   }
 
-  async #renewOne(session: Session, held: Held): Promise<RenewOutcome> {
+  async #renewOne(session: Session, held: Attempt): Promise<RenewOutcome> {
     const outcome = await new RenewRound(session, held).result;
     if (outcome.is === 'lost' && this.#held.get(held.owner) === held) {
       this.#held.delete(held.owner);
@@ -339,7 +363,7 @@ async function lookAgain({ nodes }: Session): Promise<void> {
   await Promise.all(nodes.map((node) => node.prepare()));
 }
 
-function granted(claim: Claim, { epoch, ttlMs }: Held, wanted: boolean): ClaimOutcome {
+function granted(claim: Claim, { epoch, ttlMs }: Attempt, wanted: boolean): ClaimOutcome {
   return { is: 'granted', claim, epoch: BigInt(epoch), ttlMs, wanted };
 }
 

@@ -4,7 +4,8 @@
 import { isWhole, numberOf, UnreadableAnswerError } from '../redis/answers.ts';
 
 export type Vote =
-  | { readonly is: 'accepted'; readonly wanted: boolean }
+  /** `isVouched`: it was known there already that the node votes. */
+  | { readonly is: 'accepted'; readonly wanted: boolean; readonly isVouched: boolean }
   | {
       readonly is: 'busy';
       /** Until the lease ends by itself; -1 when another waiter looks at that. */
@@ -24,8 +25,12 @@ export type Vote =
   | { readonly is: 'absent' }
   | { readonly is: 'silent'; readonly cause: unknown };
 
-const ACCEPTED: Vote = { is: 'accepted', wanted: false };
-const WANTED: Vote = { is: 'accepted', wanted: true };
+/** By their numbers. */
+const ACCEPTANCES: readonly Vote[] = [0, 1, 2, 3].map((number) => ({
+  is: 'accepted',
+  wanted: number % 2 === 1,
+  isVouched: number < 2,
+}));
 
 /** What no script gives is no answer: it may have accepted, or not. */
 export function readVote(answer: unknown): Vote {
@@ -34,8 +39,7 @@ export function readVote(answer: unknown): Vote {
 }
 
 function readAcceptance(answer: unknown): Vote | null {
-  if (numberOf(answer) === 0) return ACCEPTED;
-  return numberOf(answer) === 1 ? WANTED : null;
+  return ACCEPTANCES[numberOf(answer)] ?? null;
 }
 
 function readRefusal([kind, ...rest]: readonly unknown[]): Vote | null {

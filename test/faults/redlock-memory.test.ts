@@ -17,13 +17,22 @@ const MEMORY = 'leasehold:redlock';
 /** A lock that is valid for so long that a test sees whether somebody else gets it meanwhile. */
 const LONG_TTL_MS = 3_000;
 
-/** State, longest ttl, floor, witness, run id, and since when: see src/redlock/scripts/marker.ts. */
+/** State, longest ttl, floor, run id, and since when: see src/redlock/scripts/marker.ts. */
 async function markerOf(server: RedisServer): Promise<string[]> {
   return String(await server.command('HGET', MEMORY, 'node')).split(' ');
 }
 
 async function isVoting(server: RedisServer): Promise<boolean> {
   return (await markerOf(server))[0] === 'votes';
+}
+
+/** The fields that begin so, with what they hold. */
+async function fieldsOf(server: RedisServer, start: RegExp): Promise<[string, string][]> {
+  const all = (await server.command('HGETALL', MEMORY)) as string[];
+  const pairs = all.flatMap((field, at): [string, string][] =>
+    at % 2 === 0 ? [[field, all[at + 1] as string]] : [],
+  );
+  return pairs.filter(([field]) => start.test(field));
 }
 
 async function restartEmpty(server: RedisServer): Promise<void> {
@@ -135,7 +144,7 @@ lane('Redlock and nodes that forget', TOOLS.redis, () => {
     const stateOf = async (server: RedisServer): Promise<string> =>
       (await markerOf(server))[0] as string;
     const witnessOf = async (server: RedisServer): Promise<string> =>
-      (await markerOf(server))[3] as string;
+      String(await server.command('HGET', MEMORY, `w${TTL_MS}`));
 
     test('a node is asked for its run id once, and again when its witness is gone', async () => {
       const { one } = await begin();
@@ -148,7 +157,7 @@ lane('Redlock and nodes that forget', TOOLS.redis, () => {
       await first.command('CLIENT', 'KILL', 'TYPE', 'pubsub');
       await until('it has another witness', async () => {
         await one.withLock(KEY, async () => {});
-        return ((await witnessOf(first)) || before) !== before;
+        return (await witnessOf(first)) !== before;
       });
       expect(await stateOf(first)).toBe('votes');
       await first.command('CONFIG', 'RESETSTAT');
@@ -162,6 +171,8 @@ lane('Redlock and nodes that forget', TOOLS.redis, () => {
         const { one, other } = await begin();
         const first = masters.servers[0] as RedisServer;
         const replica = await RedisServer.start(['--appendonly', 'no']);
+        // An epoch of long ago, of another slot.
+        await first.command('HSET', MEMORY, '1', '7');
         try {
           if (how.startsWith('replaced')) {
             await replica.command('REPLICAOF', '127.0.0.1', first.port);
@@ -187,10 +198,15 @@ lane('Redlock and nodes that forget', TOOLS.redis, () => {
             await Promise.all([one, other].map((locks) => locks.withLock(KEY, async () => {})));
             return (await stateOf(now)) === 'back';
           });
+          // No claim looks further where it finds one of these.
+          expect(await fieldsOf(now, /^[wd]/)).toEqual([]);
           await until('it votes again', async () => {
             await one.withLock(KEY, async () => {});
             return (await stateOf(now)) === 'votes';
           });
+          const [, , floor] = await markerOf(now);
+          const known = await fieldsOf(now, /^\d/);
+          expect(known.filter(([, epoch]) => Number(epoch) <= Number(floor))).toEqual([]);
         } finally {
           masters.proxies[0]?.retarget(first.port);
           masters.proxies[0]?.cut();

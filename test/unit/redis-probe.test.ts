@@ -5,7 +5,8 @@ import { PROBE } from '../../dist/src/redis/scripts/probe.js';
 import { STEP } from '../../dist/src/redis/scripts/step.js';
 import { INQUIRE } from '../../dist/src/redlock/scripts/inquire.js';
 import { READMIT } from '../../dist/src/redlock/scripts/readmit.js';
-import { STEP as REDLOCK_STEP } from '../../dist/src/redlock/scripts/step.js';
+import { newStep } from '../../dist/src/redlock/scripts/step.js';
+import { VOUCH } from '../../dist/src/redlock/scripts/vouch.js';
 
 /** Named in another way: by the question for the run id, and by a node that goes on abstaining. */
 const ELSEWHERE = ['INFO', 'HVALS'];
@@ -15,7 +16,7 @@ function commandsOf(lua: string, caller: string): string[] {
   return [...new Set([...calls].map(([, command]) => command as string))].sort();
 }
 
-test.each([STEP, BREAK, REDLOCK_STEP, INQUIRE, READMIT])('of $name', ({ lua }) => {
+test.each([STEP, BREAK, newStep('w1'), INQUIRE, READMIT, VOUCH])('of $name', ({ lua }) => {
   const used = commandsOf(lua, 'call').filter((command) => !ELSEWHERE.includes(command));
   expect(used.length).toBeGreaterThan(0);
   const tried = commandsOf(PROBE.lua, 'try');

@@ -6,7 +6,8 @@
  *
  * | key     | type   | holds                                                                                         |
  * |---------|--------|-----------------------------------------------------------------------------------------------|
- * | lock    | string | `owner epoch capacity ttl channel` of an exclusive holder, or SHARED; its expiry is the lease's |
+ * | lock    | string | `owner epoch capacity ttl channel` of an exclusive holder, or SHARED; its expiry is the lease's.  |
+ * |         |        | Behind that, Redlock keeps WANTED while somebody waits, and RESERVED in its place after a drop  |
  * | epoch   | string | the last epoch that was minted; shared by many locks                                          |
  * | members | hash   | `c` capacity, `u` units in use by shared holders, `a` last arrival number, `=owner` a record   |
  * | order   | zset   | `q` owner: a waiter by its arrival number; `d` owner: when a member counts as dead             |
@@ -47,6 +48,7 @@ end
 export const KEY_LUA: string = `
 local SPARE_MS = ${SPARE_MS}
 ${SIGNALS_LUA}
+local RESERVED, WANTED = 'leasehold:reserved', ' wanted'
 -- Arrival numbers stay below, times in milliseconds above: so one zset keeps both orders, the queue first.
 local FIRST_TIME = 100000000000
 
@@ -55,7 +57,8 @@ local value, holder, capacity
 -- Whether it is known that nothing is left to tidy, the last arrival number, and for how long this step has set the lock.
 local isTidy, arrivals, armedMs
 
--- What is at the lock key: false, SHARED, an exclusive holder of ours (then \`holder\` is set), or a foreign value.
+-- What is at the lock key: false, SHARED, RESERVED, an exclusive holder of ours (then \`holder\` is set), or a foreign
+-- value.
 local function use(lockKey, membersKey, orderKey)
   lock, members, order = lockKey, membersKey, orderKey
   capacity, holder = nil, nil
@@ -65,11 +68,14 @@ local function use(lockKey, membersKey, orderKey)
     if string.sub(value.err, 1, 9) == 'WRONGTYPE' then return 'a value of another type' end
     error(value.err)
   end
-  if not value or value == SHARED then return nil end
-  local owner, epoch, all, ttl, channel =
-    string.match(value, '^(.*) (%d+) (%d+) (%d+) (leasehold:%S+)$')
+  if not value or value == SHARED or value == RESERVED then return nil end
+  local owner, epoch, all, ttl, channel, wanted =
+    string.match(value, '^(.*) (%d+) (%d+) (%d+) (leasehold:%S+)( ?%a*)$')
   if owner then
-    holder = { owner = owner, epoch = epoch, capacity = all, ttl = ttl, channel = channel }
+    holder = {
+      owner = owner, epoch = epoch, capacity = all, ttl = ttl, channel = channel,
+      isMarked = wanted == WANTED
+    }
   elseif call('PTTL', lock) == -1 then
     return 'a value without expiry'
   end
