@@ -78,6 +78,20 @@ lane('states on Redis', TOOLS.redis, () => {
     await state.close();
   });
 
+  test('a state that began as a fenced value outlives what that value would have had', async () => {
+    const state = await open();
+    const values = fenced(client, { prefix: 'state:' });
+    await values.set('k', 'short', lease, { ttlMs: 1 });
+    await until('it has expired', async () => (await values.get('k', lease)).value === null);
+    await values.set('l', 'long', lease, { ttlMs: HOUR_MS });
+    for (const key of ['k', 'l']) {
+      expect(await state.commit(commit(key, 1, [message('a')]))).toMatchObject({ version: 2 });
+      expect(await client.pttl(`state:${key}`)).toBe(-1);
+      expect(await client.hexists(`state:${key}`, 'x')).toBe(0);
+    }
+    await state.close();
+  });
+
   test('of ids that stand in the state and in a hash each is known', async () => {
     const state = await open();
     const all = Array.from({ length: 90 }, (_, index) => message(`m-${index}`));
