@@ -14,14 +14,22 @@ import {
   renewKey,
   type StepContext,
 } from '../../dist/src/core/key-state.js';
-import type { Claim, StoreEvent } from '../../dist/src/core/store.js';
+import type {
+  Claim,
+  ClaimOutcome,
+  DropOutcome,
+  RenewOutcome,
+  StoreEvent,
+} from '../../dist/src/core/store.js';
 import { readClaim, readDrop, readMessage, readRenew } from '../../dist/src/redis/answers.js';
 import { STEP } from '../../dist/src/redis/scripts/step.js';
 import { RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
 
 const KEY = 'k';
-const TTL_MS = 3_600_000;
+const HOUR_MS = 3_600_000;
+/** A share of the long one is more than the short one, so that each decides when somebody looks again. */
+const [SHORT_MS, LONG_MS] = [3 * HOUR_MS, 30 * HOUR_MS];
 const PROCESSES = ['a', 'b', 'c'];
 
 interface Step {
@@ -53,6 +61,45 @@ const KINDS = [
   ['6/6', '1/6', '1/2', '1/1'],
 ] as const;
 
+/** An owner keeps its ttl. */
+function ttlOf(owner: string): number {
+  return [...owner].reduce((sum, character) => sum + character.charCodeAt(0), 0) % 2 === 0
+    ? SHORT_MS
+    : LONG_MS;
+}
+
+/** The milliseconds that a run takes decide nothing. */
+const hours = (ms: number): number => Math.round(ms / HOUR_MS);
+
+/** What a process was told, without the epoch, which differs between the two. */
+interface Told {
+  readonly text: string;
+  readonly epoch: bigint | null;
+}
+
+/** Epochs are others on the server, but in the same order. */
+class Epochs {
+  readonly #known = new Map<bigint, bigint>();
+  #highest = 0n;
+
+  granted(grants: readonly { readonly machine: bigint; readonly server: bigint }[]): void {
+    for (const { machine, server } of [...grants].sort((a, b) =>
+      a.machine < b.machine ? -1 : 1,
+    )) {
+      const known = this.#known.get(machine);
+      if (known === undefined) expect(server).toBeGreaterThan(this.#highest);
+      else expect(server).toBe(known);
+      this.#known.set(machine, server);
+      this.atLeast(server);
+    }
+  }
+
+  /** A grant that comes later has a higher one. */
+  atLeast(server: bigint): void {
+    if (server > this.#highest) this.#highest = server;
+  }
+}
+
 const channelOf = (process: string): string => `leasehold:p:${process}`;
 const names = [
   'leasehold:epoch',
@@ -65,7 +112,7 @@ const names = [
 class Scripts {
   readonly #redis: Redis;
   readonly #ears = new Map<string, Redis>();
-  readonly told: string[] = [];
+  readonly told: Told[] = [];
 
   constructor(redis: Redis) {
     this.#redis = redis;
@@ -100,9 +147,9 @@ class Scripts {
   }
 
   /** A reply on each ear's own connection comes after every message that was published before. */
-  async settle(): Promise<string[]> {
+  async settle(): Promise<Told[]> {
     await Promise.all([...this.#ears.values()].map((ear) => ear.ping()));
-    return this.told.splice(0).sort();
+    return this.told.splice(0).sort(byText);
   }
 
   /** Lets the lease of an owner end, as if its time had passed. */
@@ -126,7 +173,7 @@ class Scripts {
 class Machine {
   state: KeyState = emptyKeyState(6);
   readonly deaf = new Set<string>();
-  readonly told: string[] = [];
+  readonly told: Told[] = [];
   nowMs = 1_000;
   epoch = 0;
 
@@ -146,8 +193,8 @@ class Machine {
     };
   }
 
-  settle(): string[] {
-    return this.told.splice(0).sort();
+  settle(): Told[] {
+    return this.told.splice(0).sort(byText);
   }
 
   expire(owner: string): void {
@@ -157,23 +204,40 @@ class Machine {
 
   silence(owner: string): void {
     const waiter = this.state.waiters.find((one) => one.owner === owner);
-    if (waiter) waiter.seenAtMs = -2 * TTL_MS;
+    if (waiter) waiter.seenAtMs = -2 * LONG_MS;
   }
 }
 
-/** Epochs differ between the two; their order is looked at separately. */
-function line(process: string, event: StoreEvent | null): string {
-  return JSON.stringify({ process, ...event, epoch: undefined });
+function line(process: string, event: StoreEvent | null): Told {
+  const epoch = event?.is === 'granted' ? event.epoch : null;
+  return { text: JSON.stringify({ process, ...event, epoch: undefined }), epoch };
 }
 
-function comparable(outcome: object): object {
+const byText = (a: Told, b: Told): number => (a.text < b.text ? -1 : Number(a.text > b.text));
+
+type Answer = (ClaimOutcome & { readonly held?: boolean }) | RenewOutcome | DropAnswer | null;
+
+/** A drop is looked at together with the claim that it made. */
+type DropAnswer = { readonly is: 'dropped'; readonly held: boolean };
+
+function answerOf({ held, next }: DropOutcome): Answer {
+  return next === null ? { is: 'dropped', held } : { ...next, held };
+}
+
+function grantsOf(one: Answer, other: Answer): { machine: bigint; server: bigint }[] {
+  if (one?.is !== 'granted' || other?.is !== 'granted') return [];
+  return [{ machine: other.epoch, server: one.epoch }];
+}
+
+function comparable(outcome: Answer): object | null {
+  if (outcome === null) return null;
   const {
     claim: _,
     epoch: __,
     lookAgainMs: ___,
     detail: ____,
     ...rest
-  } = outcome as Record<string, unknown>;
+  } = outcome as unknown as Record<string, unknown>;
   return rest;
 }
 
@@ -200,23 +264,50 @@ lane('Redis scripts', TOOLS.redis, () => {
   async function compare(run: readonly Step[], kinds: readonly string[]): Promise<void> {
     const scripts = new Scripts(redis);
     const machine = new Machine();
-    let lastEpoch = 0n;
+    const epochs = new Epochs();
     try {
       await redis.flushall();
       for (const process of PROCESSES) await scripts.hear(process);
       for (const [index, step] of run.entries()) {
         machine.nowMs += 1;
         const [one, other] = await both({ step, kinds, index, scripts, machine });
-        expect(one, `step ${index}: ${JSON.stringify(step)}`).toEqual(other);
-        expect(await scripts.settle()).toEqual(machine.settle());
-        const epoch = BigInt((await redis.get(names[0] as string)) ?? 0);
-        expect(epoch).toBeGreaterThanOrEqual(lastEpoch);
-        lastEpoch = epoch;
+        expect(comparable(one), `step ${index}: ${JSON.stringify(step)}`).toEqual(
+          comparable(other),
+        );
+        const [heard, told] = [await scripts.settle(), machine.settle()];
+        expect(heard.map(({ text }) => text)).toEqual(told.map(({ text }) => text));
+        epochs.granted([
+          ...heard.flatMap(({ epoch: server }, at) => {
+            const epoch = told[at]?.epoch;
+            return server && epoch ? [{ machine: epoch, server }] : [];
+          }),
+          ...grantsOf(one, other),
+        ]);
+        if (one?.is === 'waiting') epochs.atLeast(one.epoch);
+        await compareTimes({ step, machine, one, other });
       }
       await dropAll(scripts, machine, kinds);
     } finally {
       await scripts.close();
     }
+  }
+
+  /** When an exclusive lease ends, and when who waits for it looks again. */
+  async function compareTimes(parts: {
+    readonly step: Step;
+    readonly machine: Machine;
+    readonly one: Answer;
+    readonly other: Answer;
+  }): Promise<void> {
+    const { step, machine, one, other } = parts;
+    const [holder, ...others] = machine.state.holders;
+    if (!holder || others.length > 0 || holder.units !== machine.state.capacity) return;
+    if (holder.expiresAtMs <= machine.nowMs) return;
+    const leftMs = await redis.pttl(names[1] as string);
+    expect(hours(leftMs)).toBe(hours(holder.expiresAtMs - machine.nowMs));
+    const isDeaf = machine.deaf.has(PROCESSES[step.process] as string);
+    if (isDeaf || one?.is !== 'waiting' || other?.is !== 'waiting') return;
+    expect(hours(one.lookAgainMs)).toBe(hours(other.lookAgainMs));
   }
 
   /** Nothing is left of a key once everything was dropped. */
@@ -235,7 +326,7 @@ lane('Redis scripts', TOOLS.redis, () => {
           wait: true,
         };
         const [one, other] = await both({ step, kinds, index: 0, scripts, machine });
-        expect(one).toEqual(other);
+        expect(comparable(one)).toEqual(comparable(other));
       }
     }
     const { holders, waiters } = machine.state;
@@ -249,13 +340,19 @@ lane('Redis scripts', TOOLS.redis, () => {
   }
 });
 
+/** Its ttl is another one in half of the cases. */
+function nextOf(claim: Claim, index: number): Claim {
+  const owner = `${claim.owner}-${index}`;
+  return { ...claim, owner, ttlMs: ttlOf(owner) };
+}
+
 async function both(parts: {
   readonly step: Step;
   readonly kinds: readonly string[];
   readonly index: number;
   readonly scripts: Scripts;
   readonly machine: Machine;
-}): Promise<[unknown, unknown]> {
+}): Promise<[Answer, Answer]> {
   const { step, scripts, machine } = parts;
   const process = PROCESSES[step.process] as string;
   const owner = `host:${step.process}:${process}${step.owner}`;
@@ -263,17 +360,15 @@ async function both(parts: {
     number,
     number,
   ];
-  const claim: Claim = { key: KEY, owner, units, capacity, ttlMs: TTL_MS, wait: step.wait };
+  const ttlMs = ttlOf(owner);
+  const claim: Claim = { key: KEY, owner, units, capacity, ttlMs, wait: step.wait };
   const textOf = (of: Claim): string =>
     `c${of.units} ${of.capacity} ${of.ttlMs} ${of.wait ? 1 : 0} ${of.owner}`;
   const { state } = machine;
   switch (step.do) {
     case 'claim': {
       const answer = await scripts.run(process, [textOf(claim)]);
-      return [
-        comparable(readClaim(answer, claim).outcome),
-        comparable(claimKey(state, claim, machine.context(process))),
-      ];
+      return [readClaim(answer, claim).outcome, claimKey(state, claim, machine.context(process))];
     }
     case 'renew':
       return [
@@ -282,15 +377,11 @@ async function both(parts: {
       ];
     case 'drop':
     case 'again': {
-      const again =
-        step.do === 'again' ? { ...claim, owner: `${owner}-${parts.index}` } : undefined;
+      const again = step.do === 'again' ? nextOf(claim, parts.index) : undefined;
       const sent = again ? [`a${owner}`, textOf(again)] : [`d${owner}`];
       const one = readDrop(await scripts.run(process, sent), again);
       const other = dropKey(state, claim, again, machine.context(process));
-      return [
-        { held: one.held, next: one.next && comparable(one.next) },
-        { held: other.held, next: other.next && comparable(other.next) },
-      ];
+      return [answerOf(one), answerOf(other)];
     }
     case 'expire':
       machine.expire(owner);

@@ -70,7 +70,7 @@ const copies = fc.uniqueArray(
   { minLength: 1, maxLength: 3, selector: ({ id }) => id },
 );
 const steps = fc.array(
-  fc.oneof<fc.Arbitrary<Step>[]>(
+  fc.oneof<fc.WeightedArbitrary<Step>[]>(
     { weight: 6, arbitrary: fc.record({ do: fc.constant('commit' as const), copies }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constant('load' as const), copies }) },
     { weight: 1, arbitrary: fc.record({ do: fc.constant('mark' as const), copies }) },
