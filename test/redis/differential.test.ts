@@ -34,6 +34,8 @@ const PROCESSES = ['a', 'b', 'c'];
 
 interface Step {
   readonly do: 'claim' | 'renew' | 'drop' | 'again' | 'expire' | 'silence' | 'deafen' | 'hear';
+  /** Of whoever holds the key, if somebody does. */
+  readonly isHolder: boolean;
   readonly process: number;
   readonly owner: number;
   readonly kind: number;
@@ -46,6 +48,7 @@ const steps = fc.array(
       ...(['claim', 'claim', 'claim', 'drop', 'drop', 'again', 'renew'] as const),
       ...(['expire', 'silence', 'deafen', 'hear'] as const),
     ),
+    isHolder: fc.boolean(),
     process: fc.nat({ max: PROCESSES.length - 1 }),
     owner: fc.nat({ max: 2 }),
     kind: fc.nat({ max: 3 }),
@@ -270,6 +273,7 @@ lane('Redis scripts', TOOLS.redis, () => {
       for (const process of PROCESSES) await scripts.hear(process);
       for (const [index, step] of run.entries()) {
         machine.nowMs += 1;
+        const { process } = actorOf(step, machine);
         const [one, other] = await both({ step, kinds, index, scripts, machine });
         expect(comparable(one), `step ${index}: ${JSON.stringify(step)}`).toEqual(
           comparable(other),
@@ -284,7 +288,7 @@ lane('Redis scripts', TOOLS.redis, () => {
           ...grantsOf(one, other),
         ]);
         if (one?.is === 'waiting') epochs.atLeast(one.epoch);
-        await compareTimes({ step, machine, one, other });
+        await compareTimes({ process, machine, one, other });
       }
       await dropAll(scripts, machine, kinds);
     } finally {
@@ -294,19 +298,18 @@ lane('Redis scripts', TOOLS.redis, () => {
 
   /** When an exclusive lease ends, and when who waits for it looks again. */
   async function compareTimes(parts: {
-    readonly step: Step;
+    readonly process: string;
     readonly machine: Machine;
     readonly one: Answer;
     readonly other: Answer;
   }): Promise<void> {
-    const { step, machine, one, other } = parts;
+    const { process, machine, one, other } = parts;
     const [holder, ...others] = machine.state.holders;
     if (!holder || others.length > 0 || holder.units !== machine.state.capacity) return;
     if (holder.expiresAtMs <= machine.nowMs) return;
     const leftMs = await redis.pttl(names[1] as string);
     expect(hours(leftMs)).toBe(hours(holder.expiresAtMs - machine.nowMs));
-    const isDeaf = machine.deaf.has(PROCESSES[step.process] as string);
-    if (isDeaf || one?.is !== 'waiting' || other?.is !== 'waiting') return;
+    if (machine.deaf.has(process) || one?.is !== 'waiting' || other?.is !== 'waiting') return;
     expect(hours(one.lookAgainMs)).toBe(hours(other.lookAgainMs));
   }
 
@@ -320,6 +323,7 @@ lane('Redis scripts', TOOLS.redis, () => {
       for (let owner = 0; owner < 3; owner += 1) {
         const step: Step = {
           do: 'drop',
+          isHolder: false,
           process: PROCESSES.indexOf(process),
           owner,
           kind: 0,
@@ -340,6 +344,14 @@ lane('Redis scripts', TOOLS.redis, () => {
   }
 });
 
+/** Who makes a step. */
+function actorOf(step: Step, { state }: Machine): { process: string; owner: string } {
+  const holder = step.isHolder && step.do !== 'claim' ? state.holders[0] : undefined;
+  if (holder) return { process: holder.channel, owner: holder.owner };
+  const process = PROCESSES[step.process] as string;
+  return { process, owner: `host:${step.process}:${process}${step.owner}` };
+}
+
 /** Its ttl is another one in half of the cases. */
 function nextOf(claim: Claim, index: number): Claim {
   const owner = `${claim.owner}-${index}`;
@@ -354,8 +366,7 @@ async function both(parts: {
   readonly machine: Machine;
 }): Promise<[Answer, Answer]> {
   const { step, scripts, machine } = parts;
-  const process = PROCESSES[step.process] as string;
-  const owner = `host:${step.process}:${process}${step.owner}`;
+  const { process, owner } = actorOf(step, machine);
   const [units, capacity] = (parts.kinds[step.kind] as string).split('/').map(Number) as [
     number,
     number,

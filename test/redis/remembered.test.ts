@@ -7,7 +7,7 @@
 import fc from 'fast-check';
 import type { Redis } from 'ioredis';
 import { redisState } from 'leasehold/redis';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { CommitMessage, CommitOutcome, Mark } from '../../dist/src/consumer/contracts.js';
 import { RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
@@ -242,31 +242,60 @@ lane('what states on Redis remember', TOOLS.redis, () => {
     await state.close();
   });
 
-  test('a copy that is dated far ahead keeps nothing for ever', async () => {
-    const state = redisState(client, { windowMs: WINDOW_MS });
-    await state.open();
+  describe('by time', () => {
     const names = namesOf('a');
     const now = (id: string) => ({ id, publishedAtMs: Date.now(), isReplay: false });
-    const commit = (version: number, messages: CommitMessage[]) =>
-      state.commit({
-        key: 'a',
-        lease,
-        id: `far:${version}`,
-        expectedVersion: version,
-        value: 'v',
-        messages,
-      });
-    await commit(
-      0,
-      Array.from({ length: 60 }, (_, index) => now(`m-${index}`)),
-    );
-    const copy = { id: 'm-7', publishedAtMs: Date.now() + 1_000 * WINDOW_MS, isReplay: false };
-    const loaded = await state.load('a', lease, [copy]);
-    expect(loaded.is === 'loaded' && [...loaded.marks.keys()]).toEqual(['m-7']);
-    await client.eval(AGE, 5, ...names, 3 * WINDOW_MS);
-    expect(await commit(1, [now('m-8')])).toEqual({ is: 'committed', version: 2 });
-    expect(await client.exists(...names.slice(2))).toBe(0);
-    await state.close();
+    const sixty = Array.from({ length: 60 }, (_, index) => `m-${index}`);
+    let state: ReturnType<typeof redisState>;
+    beforeEach(async () => {
+      state = redisState(client, { windowMs: WINDOW_MS });
+      await state.open();
+    });
+    afterEach(() => state.close());
+
+    const age = (ms: number) => client.eval(AGE, names.length, ...names, ms);
+    const hashLeftMs = () => client.pttl(names[2] as string);
+
+    async function commit(version: number, messages: readonly CommitMessage[]): Promise<void> {
+      const id = `commit:${version}`;
+      const sent = { key: 'a', lease, id, expectedVersion: version, value: 'v', messages };
+      expect(await state.commit(sent)).toEqual({ is: 'committed', version: version + 1 });
+    }
+
+    test('a copy that is dated far ahead keeps nothing for ever', async () => {
+      await commit(0, sixty.map(now));
+      const copy = { ...now('m-7'), publishedAtMs: Date.now() + 1_000 * WINDOW_MS };
+      const loaded = await state.load('a', lease, [copy]);
+      expect(loaded.is === 'loaded' && [...loaded.marks.keys()]).toEqual(['m-7']);
+      await age(3 * WINDOW_MS);
+      await commit(1, [now('m-8')]);
+      expect(await client.exists(...names.slice(2))).toBe(0);
+    });
+
+    test('a generation is forgotten whole, wherever its ids stand', async () => {
+      await commit(0, sixty.map(now));
+      await commit(1, [now('young')]);
+      await age(5 * EIGHTH_MS);
+      await commit(2, [now('next')]);
+      expect(await client.hmget(names[0] as string, '1', '2')).not.toContain(null);
+      await age(3 * EIGHTH_MS + 30_000);
+      // Its expiry is later than that.
+      expect(await hashLeftMs()).toBeGreaterThan(0);
+      await commit(3, [now('last')]);
+      expect(await client.exists(names[2] as string)).toBe(0);
+      expect(await client.hexists(names[0] as string, '1')).toBe(0);
+      expect(await client.hexists(names[0] as string, '2')).toBe(1);
+    });
+
+    test('a hash expires after its latest message is too old, wherever that one stands', async () => {
+      await commit(
+        0,
+        sixty.map((id) => ({ ...now(id), publishedAtMs: Date.now() - 4 * EIGHTH_MS })),
+      );
+      expect(Math.round((await hashLeftMs()) / EIGHTH_MS)).toBe(4);
+      await commit(1, [now('young')]);
+      expect(Math.round((await hashLeftMs()) / EIGHTH_MS)).toBe(8);
+    });
   });
 
   async function perform(parts: {
