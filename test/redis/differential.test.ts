@@ -288,6 +288,8 @@ lane('Redis scripts', TOOLS.redis, () => {
           ...grantsOf(one, other),
         ]);
         if (one?.is === 'waiting') epochs.atLeast(one.epoch);
+        // Side keys are deleted with the last member, and end by themselves when nobody is left to do that.
+        for (const name of names) expect(await redis.pttl(name), name).not.toBe(-1);
         await compareTimes({ process, machine, one, other });
       }
       await dropAll(scripts, machine, kinds);
@@ -379,7 +381,9 @@ async function both(parts: {
   switch (step.do) {
     case 'claim': {
       const answer = await scripts.run(process, [textOf(claim)]);
-      return [readClaim(answer, claim).outcome, claimKey(state, claim, machine.context(process))];
+      const { outcome, isHeard } = readClaim(answer, claim);
+      if (outcome.is === 'waiting') expect(isHeard).toBe(!machine.deaf.has(process));
+      return [outcome, claimKey(state, claim, machine.context(process))];
     }
     case 'renew':
       return [
