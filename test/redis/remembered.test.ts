@@ -100,15 +100,44 @@ const steps = fc.array(
   { minLength: 1, maxLength: 40 },
 );
 
-const FIRST: Copy = { id: 0, age: 0, isReplay: false };
-const SECOND: Copy = { id: 1, age: 0, isReplay: false };
-/** Its hash has expired when a later copy of one that stands in the state itself comes. */
-const EXPIRED_BEHIND_THE_YOUNG: Step[] = [
-  { do: 'bulk', size: 51 },
-  { do: 'commit', copies: [FIRST] },
-  { do: 'age', eighths: 9 },
-  { do: 'commit', copies: [FIRST, SECOND] },
-  { do: 'commit', copies: [FIRST] },
+function commitOf(id: number, age = 0): Step {
+  return { do: 'commit', copies: [{ id, age, isReplay: false }] };
+}
+
+const EXAMPLES: readonly Step[][] = [
+  // A hash has expired when a later copy of an id that stands in the state itself comes.
+  [
+    { do: 'bulk', size: 51 },
+    commitOf(0),
+    { do: 'age', eighths: 9 },
+    {
+      do: 'commit',
+      copies: [0, 1].map((id) => ({ id, age: 0, isReplay: false })),
+    },
+    commitOf(0),
+  ],
+  // A later copy of an id outlives the generation that has it.
+  ...(['load', 'commit', 'mark'] as const).map((seen): Step[] => [
+    commitOf(0),
+    { do: 'age', eighths: 5 },
+    commitOf(1),
+    { do: seen, copies: [{ id: 0, age: 0, isReplay: false }] },
+    { do: 'age', eighths: 4 },
+    commitOf(2),
+    commitOf(0, 4),
+  ]),
+  // What is forgotten later is older than what was evicted.
+  [
+    commitOf(0),
+    { do: 'age', eighths: 5 },
+    commitOf(1),
+    { do: 'bulk', size: 51 },
+    { do: 'evict', generation: 2 },
+    commitOf(2),
+    { do: 'age', eighths: 4 },
+    commitOf(3),
+    commitOf(1, 5),
+  ],
 ];
 
 interface Known {
@@ -245,7 +274,7 @@ lane('what states on Redis remember', TOOLS.redis, () => {
           );
         }
       }),
-      { numRuns: 400, examples: [[EXPIRED_BEHIND_THE_YOUNG]] },
+      { numRuns: 400, examples: EXAMPLES.map((run) => [run]) },
     );
     await state.close();
   });
