@@ -34,8 +34,8 @@ const PROCESSES = ['a', 'b', 'c'];
 
 interface Step {
   readonly do: 'claim' | 'renew' | 'drop' | 'again' | 'expire' | 'silence' | 'deafen' | 'hear';
-  /** Of whoever holds the key, if somebody does. */
-  readonly isHolder: boolean;
+  /** By whoever holds the key or, to fall silent, waits first. */
+  readonly isFirst: boolean;
   readonly process: number;
   readonly owner: number;
   readonly kind: number;
@@ -48,7 +48,7 @@ const steps = fc.array(
       ...(['claim', 'claim', 'claim', 'drop', 'drop', 'again', 'renew'] as const),
       ...(['expire', 'silence', 'deafen', 'hear'] as const),
     ),
-    isHolder: fc.boolean(),
+    isFirst: fc.boolean(),
     process: fc.nat({ max: PROCESSES.length - 1 }),
     owner: fc.nat({ max: 2 }),
     kind: fc.nat({ max: 3 }),
@@ -301,7 +301,7 @@ lane('Redis scripts', TOOLS.redis, () => {
     }
   }
 
-  /** When an exclusive lease ends, and when who waits for it looks again. */
+  /** Whether a lease is exclusive, when it ends then, and when who waits for it looks again. */
   async function compareTimes(parts: {
     readonly process: string;
     readonly machine: Machine;
@@ -310,8 +310,10 @@ lane('Redis scripts', TOOLS.redis, () => {
   }): Promise<void> {
     const { process, machine, one, other } = parts;
     const [holder, ...others] = machine.state.holders;
-    if (!holder || others.length > 0 || holder.units !== machine.state.capacity) return;
-    if (holder.expiresAtMs <= machine.nowMs) return;
+    if (!holder || holder.expiresAtMs <= machine.nowMs) return;
+    const isShared = holder.units !== machine.state.capacity;
+    expect((await redis.get(names[1] as string)) === 'leasehold:shared').toBe(isShared);
+    if (isShared || others.length > 0) return;
     const leftMs = await redis.pttl(names[1] as string);
     expect(hours(leftMs)).toBe(hours(holder.expiresAtMs - machine.nowMs));
     if (machine.deaf.has(process) || one?.is !== 'waiting' || other?.is !== 'waiting') return;
@@ -328,7 +330,7 @@ lane('Redis scripts', TOOLS.redis, () => {
       for (let owner = 0; owner < 3; owner += 1) {
         const step: Step = {
           do: 'drop',
-          isHolder: false,
+          isFirst: false,
           process: PROCESSES.indexOf(process),
           owner,
           kind: 0,
@@ -351,7 +353,11 @@ lane('Redis scripts', TOOLS.redis, () => {
 
 /** Who makes a step. */
 function actorOf(step: Step, { state }: Machine): { process: string; owner: string } {
-  const holder = step.isHolder && step.do !== 'claim' ? state.holders[0] : undefined;
+  const first = state.waiters[0];
+  if (step.isFirst && step.do === 'silence' && first) {
+    return { process: first.channel, owner: first.owner };
+  }
+  const holder = step.isFirst && step.do !== 'claim' ? state.holders[0] : undefined;
   if (holder) return { process: holder.channel, owner: holder.owner };
   const process = PROCESSES[step.process] as string;
   return { process, owner: `host:${step.process}:${process}${step.owner}` };

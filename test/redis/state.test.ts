@@ -260,9 +260,10 @@ lane('states on Redis', TOOLS.redis, () => {
     expect(await state.commit(commit('k', 0, [message('a')]))).toMatchObject({ is: 'committed' });
     expect(await client.pttl('state:k')).toBe(-1);
     expect(await client.hexists('state:k', 'd')).toBe(1);
-    // As when they have expired.
-    await client.del('leasehold:d:state:k');
-    await state.commit(commit('k', 1, [message('b')]));
+    // The last mark ends with the commit that applies its message.
+    await state.commit(commit('k', 1, [message('dead', Date.now(), true)]));
+    expect(await client.exists('leasehold:d:state:k')).toBe(0);
+    await state.commit(commit('k', 2, [message('b')]));
     expect(await client.hexists('state:k', 'd')).toBe(0);
     await state.close();
   });
