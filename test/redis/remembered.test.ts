@@ -324,6 +324,22 @@ lane('what states on Redis remember', TOOLS.redis, () => {
       expect(await client.hexists(names[0] as string, '2')).toBe(1);
     });
 
+    test('a generation is begun after half a window, once its last ids are forgotten', async () => {
+      const current = async () => (await client.hgetBuffer(names[0] as string, 'g'))?.[0];
+      await commit(0, [{ ...now('ahead'), publishedAtMs: Date.now() + 7.5 * EIGHTH_MS }]);
+      for (const [at, [eighths, generation]] of [
+        [3, 1],
+        [2, 2],
+        [5, 3],
+        [4, 3],
+        [2, 1],
+      ].entries()) {
+        await age((eighths as number) * EIGHTH_MS);
+        await commit(at + 1, [now(`m-${at}`)]);
+        expect(await current(), `${at}`).toBe(generation);
+      }
+    });
+
     test('a hash expires after its latest message is too old, wherever that one stands', async () => {
       await commit(
         0,
