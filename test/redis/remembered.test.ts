@@ -127,6 +127,15 @@ const EXAMPLES: readonly Step[][] = [
     commitOf(2),
     commitOf(0, 4),
   ]),
+  // A later copy was seen before a replay of an earlier one was applied.
+  [
+    { do: 'mark', copies: [{ id: 0, age: 0, isReplay: false }] },
+    { do: 'load', copies: [{ id: 0, age: -1, isReplay: false }] },
+    { do: 'commit', copies: [{ id: 0, age: 0, isReplay: true }] },
+    { do: 'age', eighths: 8 },
+    commitOf(1),
+    commitOf(0, 7),
+  ],
   // What is forgotten later is older than what was evicted.
   [
     commitOf(0),
@@ -178,9 +187,12 @@ class Model {
   }
 
   see({ id, publishedAtMs }: CommitMessage, mark: Mark, nowMs: number): void {
-    const before = this.known.get(id)?.atMs ?? 0;
-    const atMs = Math.max(before, Math.min(publishedAtMs, nowMs + WINDOW_MS));
+    const before = this.known.get(id);
+    const beforeMs = before?.isSure ? before.atMs : 0;
+    const atMs = Math.max(beforeMs, Math.min(publishedAtMs, nowMs + WINDOW_MS));
     this.known.set(id, { mark, atMs, isSure: true });
+    // It may be too old already, and the clock may be set back before the next step.
+    this.#doubt((known) => known === this.known.get(id) && known.atMs <= nowMs - WINDOW_MS);
   }
 
   /** The marks of an answer are true, and none is missing. */

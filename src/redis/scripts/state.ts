@@ -173,7 +173,10 @@ local function commit(expected, commitId, value, messages)
   end
 
   local untilMs = 0
-  for _, id in ipairs(distinct) do untilMs = math.max(untilMs, publishedMs[id]) end
+  for _, id in ipairs(distinct) do
+    -- A later copy may have been seen while it was dead.
+    untilMs = math.max(untilMs, publishedMs[id], buried and buried[id] or 0)
+  end
   local fields = { 'n', version + 1, 'v', value, 'c', commitId }
   if found[1] ~= token then
     fields[7], fields[8], fields[9], fields[10] = 't', token, 'o', process
