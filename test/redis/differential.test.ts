@@ -76,7 +76,7 @@ const KINDS = [
   ['1/2', '1/2', '1/2', '1/2'],
   ['6/6', '1/6', '1/2', '1/1'],
 ] as const;
-const MUTEX = ['6/6', '1/6', '1/2', '6/6'];
+const MUTEX = ['6/6', '1/6', '1/2', '6/12'];
 
 /** An owner keeps its ttl. */
 function ttlOf(owner: string): number {
@@ -281,6 +281,29 @@ lane('Redis scripts', TOOLS.redis, () => {
   test('do it for a mutex that few processes want, where there are shortcuts', async () => {
     const kinds = fc.constant(MUTEX);
     await fc.assert(fc.asyncProperty(turns, kinds, compare), { numRuns: 150 });
+  });
+
+  test('know in one run what an operation before did to the same key', async () => {
+    const run = (process: string, operations: readonly string[]) => {
+      const keys = names.slice(1).flatMap((name) => operations.map(() => name));
+      const args = [names[0] as string, ...keys, channelOf(process), ...operations];
+      return redis.eval(STEP.lua, keys.length + 1, ...args) as Promise<unknown[]>;
+    };
+    const claimOf = (owner: string): Claim => {
+      return { key: KEY, owner, units: 6, capacity: 6, ttlMs: LONG_MS, wait: true };
+    };
+    const claimText = (owner: string): string => `c6 6 ${LONG_MS} 1 ${owner}`;
+    const ears = new Scripts(redis);
+    await ears.hear('b');
+    await run('a', [claimText('a0')]);
+    const queued = await run('b', ['b0', 'b1', 'b2'].map(claimText));
+    const places = queued.map((answer, at) => readClaim(answer, claimOf(`b${at}`)).outcome);
+    expect(places.map((place) => place.is === 'waiting' && place.ahead)).toEqual([0, 1, 2]);
+    const [dropped, claimed] = await run('a', ['da0', claimText('a1')]);
+    expect(readDrop(dropped, undefined).held).toBe(true);
+    const { outcome } = readClaim(claimed, claimOf('a1'));
+    expect(outcome).toMatchObject({ is: 'waiting', holder: 'b0', ahead: 2 });
+    await ears.close();
   });
 
   async function compare(run: readonly Step[], kinds: readonly string[]): Promise<void> {
