@@ -94,6 +94,21 @@ export const brokenStates: readonly BrokenEngine<StateStore>[] = [
     methods: (inner) => ({ load: (key, _, messages) => inner.load(key, LOWEST, messages) }),
   },
   {
+    name: 'raises no fence when it refuses a commit',
+    caughtBy: ['a commit that is refused raises the fence as well'],
+    methods: (inner) => ({ commit: (commit) => inner.commit({ ...commit, lease: LOWEST }) }),
+  },
+  {
+    name: 'looks at the fence before it knows a commit again',
+    caughtBy: ['a commit that is made again is done, whoever has read since'],
+    methods: (inner) => ({
+      async commit(commit) {
+        const loaded = await inner.load(commit.key, commit.lease, []);
+        return loaded.is === 'stale' ? loaded : inner.commit(commit);
+      },
+    }),
+  },
+  {
     name: 'writes what is left of a commit with a known id',
     caughtBy: ['a commit with a known id writes nothing'],
     methods: (inner) => ({

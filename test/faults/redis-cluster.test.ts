@@ -10,7 +10,7 @@ import {
   LockManager,
   type LockManagerOptions,
 } from 'leasehold';
-import { redis } from 'leasehold/redis';
+import { redis, redisState } from 'leasehold/redis';
 import { createCluster } from 'redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { slotOf, tagOf } from '../../dist/src/redis/slots.js';
@@ -116,6 +116,21 @@ lane('a Redis cluster', TOOLS.redis, () => {
       const waiting = other.acquire(keys);
       await set.release();
       await (await waiting).release();
+    });
+
+    test('states of many slots, asked for in one turn, travel in runs of their slots', async () => {
+      const state = redisState(await clients[family]());
+      closers.push(() => state.close());
+      await state.open();
+      const lease = { tokenText: '9'.padStart(20, '0') };
+      const keys = Array.from({ length: 50 }, (_, index) => `slots:${index}`);
+      const outcomes = await Promise.all(
+        keys.map((key) =>
+          state.commit({ key, lease, id: key, expectedVersion: 0, value: key, messages: [] }),
+        ),
+      );
+      expect(outcomes).toEqual(keys.map(() => ({ is: 'committed', version: 1 })));
+      expect(await Promise.all(keys.map((key) => state.peek(key)))).toEqual(keys);
     });
 
     test('a slot that moves under load costs nothing but time', { timeout: 120_000 }, async () => {

@@ -176,6 +176,28 @@ lane('commits on a master with replicas', TOOLS.redis, () => {
     expect(await state.peek(KEY)).toBe('2');
   });
 
+  test('nor is what rests on it, over a connection that has written nothing', async () => {
+    const state = await openState(1);
+    expect(await state.commit(commitOf({}))).toMatchObject({ is: 'committed' });
+    const messages = [message('a')];
+    const commit = commitOf({ expectedVersion: 1, value: '2', messages });
+    const answers = [
+      (other: StateStore) => other.commit(commit),
+      (other: StateStore) => other.load(KEY, lease, messages),
+      (other: StateStore) => other.markDead(KEY, messages),
+      (other: StateStore) => other.commit(commitOf({ expectedVersion: 2, messages })),
+    ];
+    const others = await Promise.all(answers.map(() => openState(1)));
+    const behind = await replicas();
+    for (const replica of behind) replica.pause();
+    await expect(state.commit(commit)).rejects.toThrow(/replicas/);
+    for (const [at, answer] of answers.entries()) {
+      await expect(answer(others[at] as StateStore), `${at}`).rejects.toThrow(/replicas/);
+    }
+    for (const replica of behind) replica.resume();
+    expect(await settle(state, commit)).toEqual({ is: 'committed', version: 2 });
+  });
+
   test('without minReplicas a failover loses commits that were acknowledged', async () => {
     const state = await openState(0);
     const commit = commitOf({ value: '1', messages: [message('a')] });

@@ -78,14 +78,126 @@ lane('states on Redis', TOOLS.redis, () => {
     await state.close();
   });
 
+  test('a state that began as a fenced value outlives what that value would have had', async () => {
+    const state = await open();
+    const values = fenced(client, { prefix: 'state:' });
+    await values.set('k', 'short', lease, { ttlMs: 1 });
+    await until('it has expired', async () => (await values.get('k', lease)).value === null);
+    await values.set('l', 'long', lease, { ttlMs: HOUR_MS });
+    for (const key of ['k', 'l']) {
+      expect(await state.commit(commit(key, 1, [message('a')]))).toMatchObject({ version: 2 });
+      expect(await client.pttl(`state:${key}`)).toBe(-1);
+      expect(await client.hexists(`state:${key}`, 'x')).toBe(0);
+    }
+    await state.close();
+  });
+
+  test('a fence without a value ends a day after its last use, and a value never', async () => {
+    const state = await open();
+    const uses = {
+      load: () => state.load('k', lease, []),
+      'load with messages': () => state.load('k', lease, [message('a')]),
+      'refused commit': () => state.commit(commit('k', 7, [])),
+      mark: () => state.markDead('k', [message('dead')]),
+    };
+    for (const [name, use] of Object.entries(uses)) {
+      await use();
+      expect(await client.pttl('state:k'), name).toBeGreaterThan(23 * HOUR_MS);
+      await client.pexpire('state:k', HOUR_MS);
+    }
+    await state.commit(commit('k', 0, [message('a')]));
+    for (const [name, use] of Object.entries(uses)) {
+      await use();
+      expect(await client.pttl('state:k'), name).toBe(-1);
+    }
+    await state.close();
+  });
+
+  test('marks of dead letters end with their window, however far ahead they are dated', async () => {
+    const state = await open();
+    const dead = 'leasehold:d:state:k';
+    await state.markDead('k', [message('a', Date.now() - 2 * HOUR_MS)]);
+    expect(await client.exists(dead)).toBe(0);
+    await state.markDead('k', [message('a', Date.now() + 1_000 * HOUR_MS)]);
+    expect(await client.zcount(dead, '-inf', Date.now() + 2 * HOUR_MS)).toBe(1);
+    const leftMs = await client.pttl(dead);
+    expect(leftMs).toBeGreaterThan(1.5 * HOUR_MS);
+    expect(leftMs).toBeLessThan(2.5 * HOUR_MS);
+    await state.close();
+  });
+
+  test('copies in one commit are one id, and the latest of them counts', async () => {
+    const state = await open();
+    const copies = [message('a'), message('a', Date.now() - 2 * HOUR_MS)];
+    for (const [key, some] of Object.entries({ k: copies, l: copies.toReversed() })) {
+      expect(await state.commit(commit(key, 0, some))).toMatchObject({ is: 'committed' });
+      expect(await client.hstrlen(`state:${key}`, '1')).toBe(10);
+    }
+    await state.close();
+  });
+
+  test('a batch of ten thousand is committed, loaded and marked, and its copies too', async () => {
+    const state = await open();
+    const all = Array.from({ length: 10_000 }, (_, index) => message(`m-${index}`));
+    const dead = Array.from({ length: 10_000 }, (_, index) =>
+      message(`d-${index}`, Date.now(), true),
+    );
+    expect((await state.markDead('k', dead)).size).toBe(10_000);
+    expect(await state.commit(commit('k', 0, [...all, ...dead]))).toMatchObject({
+      is: 'committed',
+    });
+    const again = await state.commit(commit('k', 1, [...all, ...dead]));
+    expect(again.is === 'known' && again.marks.size).toBe(20_000);
+    const loaded = await state.load('k', lease, [...all, ...dead]);
+    expect(loaded.is === 'loaded' && loaded.marks.size).toBe(20_000);
+    await state.close();
+  });
+
+  test('of what is asked for in one turn each has its own answer, in runs of 32', async () => {
+    const state = await open();
+    const keys = Array.from({ length: 70 }, (_, index) => `k${index}`);
+    const batch = (key: string) => Array.from({ length: 60 }, (_, at) => message(`${key}:${at}`));
+    const commits = keys.map((key) => ({ ...commit(key, 0, batch(key)), value: `of ${key}` }));
+    await client.config('RESETSTAT');
+    const outcomes = await Promise.all(commits.map((one) => state.commit(one)));
+    expect(outcomes).toEqual(keys.map(() => ({ is: 'committed', version: 1 })));
+    const calls = /cmdstat_evalsha:calls=(\d+)/.exec(await client.info('commandstats'));
+    expect(calls?.[1]).toBe('3');
+    // Every third one is refused, and every third is loaded.
+    const answers = await Promise.all(
+      commits.map(async (one, at) => {
+        const { key } = one;
+        if (at % 3 === 0) return state.load(key, lease, [message(`${key}:${at % 60}`)]);
+        return state.commit({ ...one, id: `${one.id}:2`, expectedVersion: at % 3 === 1 ? 9 : 1 });
+      }),
+    );
+    for (const [at, answer] of answers.entries()) {
+      const key = keys[at] as string;
+      if (answer.is === 'loaded') {
+        expect(answer.value).toBe(`of ${key}`);
+        expect([...answer.marks.keys()]).toEqual([`${key}:${at % 60}`]);
+      } else if (answer.is === 'known') {
+        expect(answer.marks.size).toBe(60);
+      }
+      expect(answer.is).toBe(['loaded', 'moved', 'known'][at % 3]);
+    }
+    await state.close();
+  });
+
   test('of ids that stand in the state and in a hash each is known', async () => {
     const state = await open();
     const all = Array.from({ length: 90 }, (_, index) => message(`m-${index}`));
     for (const [version, from] of [0, 30, 60].entries()) {
       await state.commit(commit('k', version, all.slice(from, from + 30)));
+      const inState = await client.hstrlen('state:k', '1');
+      expect([inState, await client.exists('leasehold:i1:state:k')]).toEqual(
+        [
+          [300, 0],
+          [0, 1],
+          [300, 1],
+        ][version],
+      );
     }
-    expect(await client.hexists('state:k', '1')).toBe(1);
-    expect(await client.exists('leasehold:i1:state:k')).toBe(1);
     const loaded = await state.load('k', lease, [...all, message('other')]);
     if (loaded.is === 'loaded') expect([...loaded.marks.keys()]).toEqual(all.map(({ id }) => id));
     expect(loaded.is).toBe('loaded');
@@ -150,9 +262,10 @@ lane('states on Redis', TOOLS.redis, () => {
     expect(await state.commit(commit('k', 0, [message('a')]))).toMatchObject({ is: 'committed' });
     expect(await client.pttl('state:k')).toBe(-1);
     expect(await client.hexists('state:k', 'd')).toBe(1);
-    // As when they have expired.
-    await client.del('leasehold:d:state:k');
-    await state.commit(commit('k', 1, [message('b')]));
+    // The last mark ends with the commit that applies its message.
+    await state.commit(commit('k', 1, [message('dead', Date.now(), true)]));
+    expect(await client.exists('leasehold:d:state:k')).toBe(0);
+    await state.commit(commit('k', 2, [message('b')]));
     expect(await client.hexists('state:k', 'd')).toBe(0);
     await state.close();
   });

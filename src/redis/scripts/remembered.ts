@@ -56,10 +56,15 @@ end
 
 local function hashOf(generation) return KEYS[first + 1 + generation] end
 
+-- The young of the generation are still known.
+local function forgetHash(generation)
+  counts[generation], forgottenMs = 0, math.max(forgottenMs, latestMs[generation])
+end
+
 local function forget(generation)
-  forgottenMs = math.max(forgottenMs, latestMs[generation])
+  forgetHash(generation)
   if young[generation] then lose(tostring(generation)) end
-  counts[generation], latestMs[generation], young[generation] = 0, 0, nil
+  latestMs[generation], young[generation] = 0, nil
 end
 
 -- From the fields of the state, as \`read\` gives them.
@@ -141,7 +146,7 @@ local function lookInHash(generation, found)
   end
   local there = textsOf(generation, fields)
   if not there then
-    forget(generation)
+    forgetHash(generation)
     return found
   end
   for id, field in pairs(fieldOfId) do
@@ -242,12 +247,15 @@ local function remember(fresh, untilMs)
   end
 end
 
+-- Nobody's clock is that far ahead; and nothing is remembered for longer than two windows.
+local function boundedMs(id) return math.min(publishedMs[id], nowMs + windowMs) end
+
 -- A message that is known and was published later than what is remembered of it: its other copies are younger, too.
 local function refresh(found)
   local late, untilMs = {}, 0
   for id, generation in pairs(found) do
-    if publishedMs[id] > latestMs[generation] then
-      untilMs = math.max(untilMs, publishedMs[id])
+    if boundedMs(id) > latestMs[generation] then
+      untilMs = math.max(untilMs, boundedMs(id))
       if generation ~= current then late[#late + 1] = id end
     end
   end

@@ -93,9 +93,6 @@ local function dead(isFlagged)
   return found
 end
 
--- Nobody's clock is that far ahead; and nothing is remembered for longer than two windows.
-local function boundedMs(id) return math.min(publishedMs[id], nowMs + windowMs) end
-
 local function markDead(id)
   call('ZADD', KEYS[first + 1], string.format('%.0f', boundedMs(id)), id)
   call('PEXPIRE', KEYS[first + 1], string.format('%.0f', 2 * windowMs + SPARE_MS))
@@ -176,19 +173,24 @@ local function commit(expected, commitId, value, messages)
   end
 
   local untilMs = 0
-  for _, id in ipairs(distinct) do untilMs = math.max(untilMs, publishedMs[id]) end
+  for _, id in ipairs(distinct) do
+    -- A later copy may have been seen while it was dead.
+    untilMs = math.max(untilMs, publishedMs[id], buried and buried[id] or 0)
+  end
   local fields = { 'n', version + 1, 'v', value, 'c', commitId }
-  if found[1] ~= token or found[2] ~= process then
+  if found[1] ~= token then
     fields[7], fields[8], fields[9], fields[10] = 't', token, 'o', process
   end
   forgetTheOld()
   if #distinct > 0 then remember(distinct, untilMs) end
   if found[7] and not buried and call('EXISTS', KEYS[first + 1]) == 0 then lose('d') end
+  -- What began as a fenced value may have an expiry of its own.
+  if version > 0 and not found[9] then lose('x') end
   save(fields)
   if buried then
     for _, id in ipairs(ids) do call('ZREM', KEYS[first + 1], id) end
   end
-  if version == 0 then call('PERSIST', state) end
+  if not found[9] then call('PERSIST', state) end
   return { 'committed', version + 1 }
 end
 

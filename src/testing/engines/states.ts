@@ -17,6 +17,7 @@ type Loaded = Extract<LoadOutcome, { is: 'loaded' }>;
 
 const KEY = 'contribution:42';
 const [older, newer] = [tokenOf(7), tokenOf(9)];
+const stale = { is: 'stale', fence: newer.tokenText };
 /** For cases in which something becomes too old. */
 const SHORT_WINDOW_MS = 1_500;
 
@@ -146,6 +147,14 @@ async function repeatedCommit(trial: Trial): Promise<void> {
   assert.equal(await state.peek(KEY), '3');
 }
 
+async function repeatedBehindSuccessor(trial: Trial): Promise<void> {
+  const [state, successor] = [await trial.engine(), await trial.engine()];
+  const commit = commitOf({ lease: older, messages: [messageOf('a')] });
+  assert.deepEqual(await state.commit(commit), { is: 'committed', version: 1 });
+  await load(successor);
+  assert.deepEqual(await state.commit(commit), { is: 'committed', version: 1 });
+}
+
 async function knownWritesNothing(trial: Trial): Promise<void> {
   const state = await trial.engine();
   await committed(state, { value: '1', messages: [messageOf('a'), messageOf('b')] });
@@ -159,16 +168,39 @@ async function knownWritesNothing(trial: Trial): Promise<void> {
 
 async function staleWritesNothing(trial: Trial): Promise<void> {
   const [first, second] = [await trial.engine(), await trial.engine()];
-  const read = await first.load(KEY, older, []);
-  assert.equal(read.is, 'loaded');
-  // The successor has only read: that alone shuts the door behind it.
-  await load(second);
-  const stale = { is: 'stale', fence: newer.tokenText };
-  const late = commitOf({ lease: older, messages: [messageOf('a')] });
-  assert.deepEqual(await first.commit(late), stale);
-  assert.deepEqual(await first.load(KEY, older, []), stale);
-  assert.deepEqual(await look(second, ['a']), { value: null, version: 0, marks: [] });
-  await committed(second, { messages: [messageOf('a')] });
+  for (const [key, asked] of [
+    ['a', []],
+    ['b', [messageOf('x')]],
+  ] as const) {
+    const read = await first.load(key, older, asked);
+    assert.equal(read.is, 'loaded');
+    // The successor has only read: that alone shuts the door behind it.
+    await load(second, asked, key);
+    const messages = [messageOf('a')];
+    assert.deepEqual(await first.commit(commitOf({ key, lease: older, messages })), stale);
+    assert.deepEqual(await first.load(key, older, asked), stale);
+    const { value, version, marks } = await load(second, messages, key);
+    assert.deepEqual({ value, version, marks: marks.size }, { value: null, version: 0, marks: 0 });
+    await committed(second, { key, messages });
+  }
+}
+
+async function refusedRaises(trial: Trial): Promise<void> {
+  const state = await trial.engine();
+  const known = messageOf('a');
+  const old = messageOf('old', { publishedAtMs: Date.now() - 2 * state.windowMs });
+  const refused: Record<string, Partial<Commit>> = {
+    moved: { expectedVersion: 7 },
+    known: { expectedVersion: 1, messages: [known] },
+    'too-old': { expectedVersion: 1, messages: [old] },
+  };
+  for (const [key, parts] of Object.entries(refused)) {
+    await committed(state, { key, lease: older, messages: [known] });
+    assert.equal((await state.commit(commitOf({ ...parts, key }))).is, key);
+    // Whoever learned what there is may build on it.
+    const late = commitOf({ key, lease: older, expectedVersion: 1 });
+    assert.deepEqual(await state.commit(late), stale, `after one that is ${key}`);
+  }
 }
 
 async function equalTokens(trial: Trial): Promise<void> {
@@ -239,7 +271,10 @@ async function neverAppliedAgain(trial: Trial, state: StateStore, it: CommitMess
     // Only a commit forgets; so there are some.
     await committed(state, { expectedVersion: version, messages: [messageOf(`other:${others}`)] });
     const outcome = await state.commit(commitOf({ expectedVersion: version + 1, messages: [it] }));
-    if (outcome.is === 'too-old') return true;
+    if (outcome.is === 'too-old') {
+      assert(Date.now() - it.publishedAtMs >= state.windowMs, 'it is not too old yet');
+      return true;
+    }
     assert.deepEqual(outcome, known([it.id, 'applied']), 'it was applied twice');
     return false;
   });
@@ -375,11 +410,16 @@ export const stateCases: readonly EngineCase<StateStore>[] = [
   { name: 'keys, values and ids are any text', run: anyText },
   { name: 'thousands of ids are each remembered', run: manyMessages },
   { name: 'a commit that is made again is done once', run: repeatedCommit },
+  {
+    name: 'a commit that is made again is done, whoever has read since',
+    run: repeatedBehindSuccessor,
+  },
   { name: 'a commit with a known id writes nothing', run: knownWritesNothing },
   {
     name: 'a stale token can neither read nor write, since reading raises the fence',
     run: staleWritesNothing,
   },
+  { name: 'a commit that is refused raises the fence as well', run: refusedRaises },
   { name: 'an equal token of another process is stale', run: equalTokens, hooks: ['processes'] },
   { name: 'a commit on another version writes nothing', run: movedWritesNothing },
   { name: 'of commits on one version one is done', run: raceOnVersions },
