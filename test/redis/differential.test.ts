@@ -80,7 +80,7 @@ const MUTEX = ['6/6', '1/6', '1/2', '6/12'];
 
 /** An owner keeps its ttl. */
 function ttlOf(owner: string): number {
-  return [...owner].reduce((sum, character) => sum + character.charCodeAt(0), 0) % 2 === 0
+  return Array.from(owner).reduce((sum, character) => sum + character.charCodeAt(0), 0) % 2 === 0
     ? SHORT_MS
     : LONG_MS;
 }
