@@ -23,7 +23,7 @@ describe('what it costs', () => {
   const lanes = (retention: Retention, count: number, isTaken: (lane: number) => boolean): void => {
     let epoch = 1n;
     for (let lane = 0; lane < count; lane += 1) {
-      retention.kept('k', epoch);
+      if (retention.nextMs() > 0) retention.kept('k', epoch);
       clock.nowMs += 1;
       if (isTaken(lane)) epoch += 1n;
       retention.needed('k', epoch);
@@ -46,8 +46,8 @@ describe('what it costs', () => {
     const retention = make();
     lanes(retention, 2_000, (lane) => lane % 2 === 0);
     expect(keeping(retention)).toBeLessThan(30);
-    // When the other one has ended, that is seen.
-    lanes(retention, 2_000, () => false);
+    // When the other one has ended, that is seen by those that are kept to look.
+    lanes(retention, 20_000, () => false);
     expect(keeping(retention)).toBe(100);
   });
 

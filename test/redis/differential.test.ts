@@ -80,9 +80,8 @@ const MUTEX = ['6/6', '1/6', '1/2', '6/12'];
 
 /** An owner keeps its ttl. */
 function ttlOf(owner: string): number {
-  return Array.from(owner).reduce((sum, character) => sum + character.charCodeAt(0), 0) % 2 === 0
-    ? SHORT_MS
-    : LONG_MS;
+  const sum = Buffer.from(owner).reduce((total, byte) => total + byte, 0);
+  return sum % 2 === 0 ? SHORT_MS : LONG_MS;
 }
 
 /** The milliseconds that a run takes decide nothing. */
