@@ -72,7 +72,7 @@ async function documentOf(kept: readonly Kept[]): Promise<string> {
     `- Peers: ${PEERS.map((name) => `${name.split(' ')[0]} ${versionOfPeer(name)}`).join(', ')}, async-mutex ${versionOf('async-mutex')}.`,
     `- Days: ${days.join(', ')}.`,
   ];
-  const sections = kept.flatMap(sectionOf);
+  const sections = kept.flatMap((one) => sectionOf(one, machines.length > 1));
   const ends = [WHAT_STANDS_IN_THE_WAY, BEYOND_ONE_MACHINE];
   const parts = [INTRODUCTION, facts.join('\n'), targetsOf(kept), ...sections, ...ends];
   return `${parts.join('\n\n')}\n`;
@@ -88,13 +88,17 @@ function targetsOf(kept: readonly Kept[]): string {
   return ['## Targets', '', ...head, ...lines].join('\n');
 }
 
-function sectionOf({ workload, tables, notes, plots }: Kept): string[] {
+/** Where not all was measured on one machine, each section names its own. */
+function sectionOf(
+  { workload, tables, notes, plots, environment: machine }: Kept,
+  isNamed: boolean,
+): string[] {
   const title = TITLES[workload] ?? workload;
   const pictures = plots.map(({ file, title: name }) => `![${name}](benchmarks/${file}.svg)`);
   const list = notes.map((note) => `- ${note}`).join('\n');
   return [
     `## ${title}`,
-    `\`npm run bench -- ${workload}\``,
+    `\`npm run bench -- ${workload}\`${isNamed ? `, on ${machine}` : ''}`,
     ...tables.flatMap((table) => [`**${table.title}**`, tableOf(table)]),
     ...(list === '' ? [] : [list]),
     ...pictures,
