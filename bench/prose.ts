@@ -44,8 +44,8 @@ export const WHAT_STANDS_IN_THE_WAY = `## What stands in the way of missed targe
   fewer of them, and the rows with other numbers of passes show what that costs in waits. With tenancies of 33 sections, between two sections of one task
   at most 33 of the other process and some of its own process's are served: that is counted, and below three rounds of sixteen. By the clock, the longest wait of a run has
   the longest stall of the machine in it besides: the column of the longest section shows that a single GET and SET, without any lock, has stalls of many rounds.
-- **A hand-over.** While processes and server are at work, it is one way of a message, a script, and the code of both processes. After a sleep, a second process has to be woken: a bare PUBLISH from one
-  process to the other, without any lock, is the floor, and where that alone takes more than two round trips of PING, so does every lock. Its section says where the time goes.
+- **A hand-over.** While processes and server are at work, it is one way of a message, a script, and the code of both processes; after a sleep, a second process has to be woken besides. In
+  both cases a bare PUBLISH from one process to the other, without any lock, is the floor, and where that alone takes more than two round trips of PING, so does every lock. Its section says where the time goes.
 - **Redlock, a free key.** There are two limits. The stricter one is what the published algorithm sends: a \`SET NX PX\`, and a script that compares and
   deletes. The other one is what a claim and a drop of this package send, without a manager around them. What is between the two is what
   a claim does more inside the server: it looks whether the node has lost its data, and whether its epoch is the highest, and it keeps that. No work of the client can win that back. What is between the second row and the third is the manager and the counting of votes. Peers
