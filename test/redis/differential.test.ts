@@ -279,7 +279,7 @@ lane('Redis scripts', TOOLS.redis, () => {
 
   test('do it for a mutex that few processes want, where there are shortcuts', async () => {
     const kinds = fc.constant(MUTEX);
-    await fc.assert(fc.asyncProperty(turns, kinds, compare), { numRuns: 150 });
+    await fc.assert(fc.asyncProperty(turns, kinds, compare), { numRuns: 150, seed: 7 });
   });
 
   test('know in one run what an operation before did to the same key', async () => {
