@@ -80,6 +80,10 @@ export const handOver: Workload = {
 interface Hand {
   readonly timesMs: readonly number[];
   readonly pingMs: number;
+}
+
+/** With a PING of both kinds. */
+interface SleepyHand extends Hand {
   readonly busyPingMs: number;
 }
 
@@ -90,7 +94,7 @@ async function measure(server: BenchServer, crew: Crew, effort: Effort): Promise
     ...peers(effort.isQuick ? [5] : [null, 1]),
   ];
   const { port } = server;
-  const rounds = contenders.map((): Hand[] => []);
+  const rounds = contenders.map((): SleepyHand[] => []);
   for (let round = 0; round < effort.rounds; round += 1) {
     for (const [index, one] of contenders.entries()) {
       await crew.run({ kind: 'warm-up', port, contender: one });
@@ -109,16 +113,8 @@ async function measure(server: BenchServer, crew: Crew, effort: Effort): Promise
   }
   return contenders.map(({ name }, index) => {
     const own = rounds[index] ?? [];
-    const timesMs = own.flatMap((round) => round.timesMs);
-    if (timesMs.length === 0) return { name, figures: {}, invalid: 'no hand-over took place' };
-    const figures = {
-      p50Ms: median(timesMs),
-      p99Ms: percentile(timesMs, 0.99),
-      roundTrips: median(own.map((round) => median(round.timesMs) / round.pingMs)),
-      busyRoundTrips: median(own.map((round) => median(round.timesMs) / round.busyPingMs)),
-      count: timesMs.length,
-    };
-    return { name, figures };
+    const busy = own.map((round) => median(round.timesMs) / round.busyPingMs);
+    return rowOf(name, own, { busyRoundTrips: median(busy) });
   });
 }
 
@@ -127,7 +123,7 @@ async function measureAwake(server: BenchServer, crew: Crew, effort: Effort): Pr
   const contenders = [contender(BARE_PUBLISH), contender(OURS)];
   const { port } = server;
   const hold = { pings: HOLD_PINGS };
-  const rounds = contenders.map((): { timesMs: readonly number[]; pingMs: number }[] => []);
+  const rounds = contenders.map((): Hand[] => []);
   for (let round = 0; round <= effort.rounds; round += 1) {
     for (const [index, one] of contenders.entries()) {
       await crew.run({ kind: 'warm-up', port, contender: one });
@@ -141,17 +137,22 @@ async function measureAwake(server: BenchServer, crew: Crew, effort: Effort): Pr
   }
   return contenders.map(({ name }, index) => {
     const own = rounds[index] ?? [];
-    const timesMs = own.flatMap((round) => round.timesMs);
-    if (timesMs.length === 0) return { name, figures: {}, invalid: 'no hand-over took place' };
-    const figures = {
-      p50Ms: median(timesMs),
-      p99Ms: percentile(timesMs, 0.99),
-      pingMs: median(own.map(({ pingMs }) => pingMs)),
-      roundTrips: median(own.map((round) => median(round.timesMs) / round.pingMs)),
-      count: timesMs.length,
-    };
-    return { name, figures };
+    return rowOf(name, own, { pingMs: median(own.map(({ pingMs }) => pingMs)) });
   });
+}
+
+/** All rounds of one contender, by the PINGs of each. */
+function rowOf(name: string, rounds: readonly Hand[], more: Row['figures']): Row {
+  const timesMs = rounds.flatMap((round) => round.timesMs);
+  if (timesMs.length === 0) return { name, figures: {}, invalid: 'no hand-over took place' };
+  const figures = {
+    p50Ms: median(timesMs),
+    p99Ms: percentile(timesMs, 0.99),
+    roundTrips: median(rounds.map((round) => median(round.timesMs) / round.pingMs)),
+    count: timesMs.length,
+    ...more,
+  };
+  return { name, figures };
 }
 
 /** After a pause everything has fallen asleep or out of the caches, for a PING as for a hand-over. */

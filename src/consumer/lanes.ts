@@ -86,7 +86,7 @@ export class Lanes {
     // What arrives in the same turn belongs to the first batch, and the caller has yet to put the first message in.
     await Promise.resolve();
     let lease: Lease | null = null;
-    const options = this.#retention?.nextMs() === 0 ? this.#notKeeping : this.#keeping;
+    const options = this.#retention?.wants() === false ? this.#notKeeping : this.#keeping;
     let isFirst = true;
     // A single attempt would find the key taken by this lane itself.
     const isOnce = this.#settings.acquire.waitMs === 0;

@@ -39,9 +39,9 @@ export class Retention {
     return this.#share >= WORTH;
   }
 
-  /** How long the lock of the next lane is to be kept, in milliseconds. */
-  nextMs(): number {
-    return this.#pays || this.#random() < TRIED ? this.#retainMs : 0;
+  /** Whether the next lane is to keep its lock. */
+  wants(): boolean {
+    return this.#pays || this.#random() < TRIED;
   }
 
   /** A lock was given back, to be kept. */

@@ -1,7 +1,6 @@
 /**
  * What this folder uses of `amqplib`, which the application installs, and one connection of it.
  */
-
 import { InvalidArgumentError } from '../core/errors.ts';
 import { BrokerUnavailableError } from './errors.ts';
 import type { Gatherable } from './gather.ts';

@@ -5,7 +5,6 @@
  * that were acknowledged in one turn of the event loop, and that come before the first unsettled one, are one frame;
  * those behind it are a frame each.
  */
-
 import type { AmqpChannel } from './client.ts';
 import { type Gatherable, gather } from './gather.ts';
 

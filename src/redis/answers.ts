@@ -19,6 +19,12 @@ export class UnreadableAnswerError extends Error {
   }
 }
 
+/** The answers to so many operations of one run. */
+export function answersTo(operations: number, answers: unknown): readonly unknown[] {
+  if (Array.isArray(answers) && answers.length === operations) return answers;
+  throw new UnreadableAnswerError('a script');
+}
+
 export interface ReadClaim {
   readonly outcome: ClaimOutcome;
   /** Whether a message would have reached this store at that moment. */

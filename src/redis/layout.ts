@@ -49,9 +49,9 @@ export class Layout {
   }
 
   /** The keys of a state: see scripts/state.ts. */
-  stateNamesOf(key: string): [string, ...string[]] {
+  stateNamesOf(key: string, slot: number): [string, ...string[]] {
     const state = this.prefix + key;
-    const rest = this.#tag(this.slotOf(key)) + state;
+    const rest = this.#tag(slot) + state;
     const generations = [1, 2, 3].map((generation) => `leasehold:i${generation}:${rest}`);
     return [state, `leasehold:d:${rest}`, ...generations];
   }

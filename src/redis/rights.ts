@@ -99,7 +99,7 @@ export async function evaluateWithin(client: RedisClient, run: Run): Promise<unk
 }
 
 /** The error, or one that names the rights which a script lacks where that is the reason of it. */
-export async function namingRights(
+async function namingRights(
   client: RedisClient,
   cause: unknown,
   { script: failed, keys, timeoutMs }: Run,

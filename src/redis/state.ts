@@ -13,7 +13,7 @@ import type {
 } from '../consumer/contracts.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
 import type { Token } from '../core/fence.ts';
-import { isWhole, numberOf, UnreadableAnswerError } from './answers.ts';
+import { answersTo, isWhole, numberOf, UnreadableAnswerError } from './answers.ts';
 import { Batcher } from './batch.ts';
 import type { RedisClient } from './clients/client.ts';
 import { DAY_MS, PROCESS } from './fence.ts';
@@ -194,8 +194,9 @@ export class RedisState implements StateStore {
   ): Promise<Answer> {
     const { client, layout, replicas, batcher } = this.#opened();
     const { connections } = client;
-    const keys = layout.stateNamesOf(key);
-    const answer = await batcher.submit(layout.slotOf(key), (run) => run.add(keys, texts));
+    const slot = layout.slotOf(key);
+    const keys = layout.stateNamesOf(key, slot);
+    const answer = await batcher.submit(slot, (run) => run.add(keys, texts));
     if (!Array.isArray(answer) || typeof answer[0] !== 'string') {
       throw new UnreadableAnswerError('a script');
     }
@@ -207,15 +208,12 @@ export class RedisState implements StateStore {
   async #execute(client: RedisClient, { keys, args, length }: Run): Promise<readonly unknown[]> {
     const { requestTimeoutMs: timeoutMs } = this.#settings;
     const what = 'a load, a commit or a mark';
-    const answers = await evaluateWithin(client, { script: STATE, keys, args, timeoutMs, what });
-    if (!Array.isArray(answers) || answers.length !== length) {
-      throw new UnreadableAnswerError('a script');
-    }
-    return answers;
+    const run = { script: STATE, keys, args, timeoutMs, what };
+    return answersTo(length, await evaluateWithin(client, run));
   }
 
   #peek({ client, layout }: Session, key: string): Promise<unknown> {
-    const [state] = layout.stateNamesOf(key);
+    const [state] = layout.stateNamesOf(key, layout.slotOf(key));
     const { requestTimeoutMs: timeoutMs } = this.#settings;
     const what = 'a look at a state';
     return evaluateWithin(client, { script: PEEK, keys: [state], args: [], timeoutMs, what });

@@ -2,7 +2,7 @@
  * The operations of the lease store, as runs of its one script: see scripts/step.ts.
  */
 import type { ClaimId } from '../core/store.ts';
-import { UnreadableAnswerError } from './answers.ts';
+import { answersTo } from './answers.ts';
 import { Batcher } from './batch.ts';
 import type { RedisClient } from './clients/client.ts';
 import type { KeyNames, Layout } from './layout.ts';
@@ -45,7 +45,7 @@ class Run {
 }
 
 /** Called after a run that may have granted or extended something; rejects when its answers are not to be trusted. */
-export type Confirm = (connectionsBefore: number) => Promise<void>;
+type Confirm = (connectionsBefore: number) => Promise<void>;
 
 export class Steps {
   readonly #client: RedisClient;
@@ -86,10 +86,8 @@ export class Steps {
   async #execute(run: Run): Promise<readonly unknown[]> {
     const { connections } = this.#client;
     const reply = this.#client.evaluate(STEP, run.keys, run.args);
-    const answers = await within(reply, this.#timeoutMs, 'a claim, a renewal or a drop');
-    if (!Array.isArray(answers) || answers.length !== run.length) {
-      throw new UnreadableAnswerError('a script');
-    }
+    const what = 'a claim, a renewal or a drop';
+    const answers = answersTo(run.length, await within(reply, this.#timeoutMs, what));
     if (run.mayGrant) await this.#confirm?.(connections);
     return answers;
   }

@@ -11,7 +11,7 @@ const RETAIN_MS = 1_000;
 
 /** Of a hundred lanes, so many that keep their lock. */
 function keeping(retention: Retention): number {
-  return Array.from({ length: 100 }, () => retention.nextMs()).filter((ms) => ms > 0).length;
+  return Array.from({ length: 100 }, () => retention.wants()).filter(Boolean).length;
 }
 
 describe('what it costs', () => {
@@ -23,7 +23,7 @@ describe('what it costs', () => {
   const lanes = (retention: Retention, count: number, isTaken: (lane: number) => boolean): void => {
     let epoch = 1n;
     for (let lane = 0; lane < count; lane += 1) {
-      if (retention.nextMs() > 0) retention.kept('k', epoch);
+      if (retention.wants()) retention.kept('k', epoch);
       clock.nowMs += 1;
       if (isTaken(lane)) epoch += 1n;
       retention.needed('k', epoch);

@@ -32,7 +32,7 @@ import { REMEMBERED_LUA } from './remembered.ts';
 import { type Script, script } from './script.ts';
 
 /** Keys of one operation. */
-export const KEYS_OF_A_STATE = 5;
+const KEYS_OF_A_STATE = 5;
 /** Digits of the time of a message. */
 export const TIME_DIGITS = 13;
 
