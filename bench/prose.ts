@@ -39,11 +39,10 @@ hand but the explanations.
 export const WHAT_STANDS_IN_THE_WAY = `## What stands in the way of missed targets
 
 - **One hot key.** A section is a GET and a SET, one after the other, whoever holds the key, and the limit does the same without a lock. So the
-  comparison depends on the machine. Several processes can pass the limit by far, probably since they keep a server awake that a lone client
-  wakes from sleep for every command; where they do not, hand-overs, one for every 33 sections, are what is missing to it. Longer tenancies have
-  fewer of them, and the rows with other numbers of passes show what that costs in waits. With tenancies of 33 sections, between two sections of one task
-  at most 33 of the other process and some of its own process's are served: that is counted, and below three rounds of sixteen. By the clock, the longest wait of a run has
-  the longest stall of the machine in it besides: the column of the longest section shows that a single GET and SET, without any lock, has stalls of many rounds.
+  comparison depends on the machine: on what it costs a lone client and its server to wake each other for every command, and on what a hand-over
+  costs, of which there is one for every 33 sections. Longer tenancies have fewer of them, and the rows with other numbers of passes show what that costs in waits. With tenancies of
+  33 sections, between two sections of one task at most 33 of the other process and some of its own process's are served: that is counted. By the clock, the longest wait of a
+  run has the longest stall of the machine in it besides; the column of the longest section has such stalls of a single GET and SET, in the row without a lock as well.
 - **A hand-over.** While processes and server are at work, it is one way of a message, a script, and the code of both processes; after a sleep, a second process has to be woken besides. In
   both cases a bare PUBLISH from one process to the other, without any lock, is the floor, and where that alone takes more than two round trips of PING, so does every lock. Its section says where the time goes.
 - **Redlock, a free key.** There are two limits. The stricter one is what the published algorithm sends: a \`SET NX PX\`, and a script that compares and

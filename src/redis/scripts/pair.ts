@@ -1,7 +1,7 @@
 /**
  * What two processes that want one key do most: the one that comes becomes the only waiter of an exclusive lock, and the
- * one that ends its lease hands it to the only waiter. It does what claim.ts and drop.ts do in these two cases, in a third
- * of the time; in all others it changes nothing and gives nil.
+ * one that ends its lease hands it to the only waiter. It does what claim.ts and drop.ts do in these two cases, in straight
+ * lines; in all others it changes nothing and gives nil.
  */
 import { SIGNALS_LUA, SPARE_MS } from './key.ts';
 
