@@ -12,6 +12,8 @@ import { ConfirmTimeout, NotPublishedError, QueueUnusableError, queueFault } fro
 const MAX_IN_FLIGHT = 1_000;
 /** Waiting for one of those to be confirmed. */
 const MAX_WAITING = 10_000;
+/** A queue that is full refuses every connection: no more often than this another one is tried, in milliseconds. */
+const REFUSED_AGAIN_MS = 1_000;
 
 export interface Parcel {
   /** For people. */
@@ -39,6 +41,8 @@ interface Sending {
   readonly pending: Map<number, Pending>;
   /** Queues that were made over this connection. */
   readonly declared: Set<string>;
+  /** By the monotonic clock. */
+  readonly beganMs: number;
   /** Whether anything more is sent over it. What was sent may still be confirmed. */
   isOpen: boolean;
 }
@@ -152,7 +156,14 @@ export class Sender {
       await link.ask((channel) => this.#prepare(channel));
       const channel = await link.channel();
       const pending = new Map<number, Pending>();
-      const sending = { link, channel, pending, declared: new Set<string>(), isOpen: true };
+      const sending: Sending = {
+        link,
+        channel,
+        pending,
+        declared: new Set(),
+        beganMs: performance.now(),
+        isOpen: true,
+      };
       channel.on('return', ({ properties }: AmqpMessage) => {
         const headers = properties['headers'] as Record<string, unknown> | undefined;
         const returned = pending.get(Number(headers?.[PUBLISH_NUMBER]));
@@ -192,7 +203,15 @@ export class Sender {
       }
       pending.set(number, entry);
       const onConfirm = (error: unknown): void => {
-        settle(outcomeOf(entry, queue, error));
+        const outcome = outcomeOf(entry, queue, error);
+        // A channel that met a queue while no node led it may go on to ask the node that is gone: RabbitMQ 3.10 does.
+        if (
+          outcome?.fault === 'refused' &&
+          performance.now() - sending.beganMs > REFUSED_AGAIN_MS
+        ) {
+          sending.isOpen = false;
+        }
+        settle(outcome);
       };
       try {
         channel.publish(

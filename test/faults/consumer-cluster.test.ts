@@ -1,7 +1,7 @@
 /**
- * Workers on three nodes of RabbitMQ that keep copies of their quorum queue, while the node that leads it is killed.
+ * Workers and publishers on three nodes of RabbitMQ that keep copies of their quorum queue, while nodes are killed.
  */
-import { rabbitmq } from 'leasehold/rabbitmq';
+import { publisher, rabbitmq } from 'leasehold/rabbitmq';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { until } from '../servers/processes.ts';
 import { BROKER_START_MS, RabbitCluster } from '../servers/rabbitmq.ts';
@@ -11,7 +11,7 @@ import { Books, WorkerProcess } from './consumer-workers.ts';
 
 const TIMEOUT = { timeout: 240_000 };
 
-lane('workers on a cluster', TOOLS.rabbitmq, () => {
+lane('a cluster of brokers', TOOLS.rabbitmq, () => {
   let cluster: RabbitCluster;
   let redis: RedisServer;
   let workers: WorkerProcess[] = [];
@@ -59,4 +59,33 @@ lane('workers on a cluster', TOOLS.rabbitmq, () => {
     expect(workers.map(({ exitCode }) => exitCode)).toEqual([0, 0]);
     await books.check();
   });
+
+  test(
+    'a publisher that met a queue without a leader goes on when it has one',
+    TIMEOUT,
+    async () => {
+      const [first, second, third] = cluster.nodes;
+      if (!first || !second || !third) throw new Error('there are no nodes');
+      const queue = 'leaderless';
+      const message = { id: 'm-1', content: '{}', key: 'k' };
+      // Led by the first node, to begin with.
+      const maker = publisher({ url: first.url, queue });
+      await maker.publish(message);
+      await maker.close();
+      await Promise.all([first.kill(), third.kill()]);
+      const publishing = publisher({ url: second.url, queue });
+      try {
+        const isRefused = (): Promise<boolean> =>
+          publishing.publish(message).then(
+            () => false,
+            ({ fault }) => fault === 'refused',
+          );
+        await until('it is refused', isRefused);
+        await third.startAgain();
+        await until('it is published', () => publishing.publish(message).then(() => true));
+      } finally {
+        await publishing.close();
+      }
+    },
+  );
 });

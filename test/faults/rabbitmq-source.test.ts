@@ -43,9 +43,7 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
   const open: { close(): Promise<unknown> }[] = [];
 
   beforeAll(async () => {
-    // What could not be put into its queue is tried again after three minutes by default.
-    const erlangArguments = '-rabbit dead_letter_worker_publisher_confirm_timeout 500';
-    server = await RabbitServer.start({ erlangArguments });
+    server = await RabbitServer.start();
   }, BROKER_START_MS);
   afterAll(() => server?.close());
 
