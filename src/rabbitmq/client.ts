@@ -64,7 +64,7 @@ interface AmqpConnection {
   createConfirmChannel(): Promise<AmqpChannel>;
   close(): Promise<void>;
   /** Not in amqplib's types, and there since its first version: ends a connection whose broker is silent. */
-  readonly connection?: { readonly stream?: Gatherable & { destroy(): void } };
+  readonly connection?: { readonly stream?: Gatherable & { destroy(reason?: Error): void } };
 }
 
 interface Amqplib {
@@ -225,7 +225,8 @@ export class Link {
     });
     await Promise.race([closed, tooLate]);
     clearTimeout(timer);
-    this.#connection.connection?.stream?.destroy();
+    // Without a reason amqplib would not notice, and its heartbeat would keep the process until it is missed.
+    this.#connection.connection?.stream?.destroy(new Error('the broker did not say good-bye'));
   }
 
   async #closeInOrder(settled?: AmqpChannel): Promise<void> {

@@ -2,7 +2,8 @@
  * The source on a real broker, and what goes wrong there: lost connections, confirms and acknowledgements, queues that
  * are deleted or declared otherwise, and each setting of the queues without which messages would be lost.
  */
-
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { Socket } from 'node:net';
 import { inspect } from 'node:util';
 import { type Channel, type ChannelModel, connect } from 'amqplib';
@@ -225,6 +226,35 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
       expect(faults.filter((fault) => fault === 'overloaded')).toHaveLength(1);
       expect(faults.at(-1)).toBe('overloaded');
       expect(faults).not.toContain('published');
+    });
+
+    test('nor does it keep a process that closes its publisher', async () => {
+      const program = `
+        import { publisher } from 'leasehold/rabbitmq';
+        const { BROKER: url } = process.env;
+        const producer = publisher({ url, queue: 'q', confirmTimeoutMs: 300, connectTimeoutMs: 300 });
+        await producer.publish({ content: '1' });
+        process.send('published');
+        await new Promise((resolve) => process.once('message', resolve));
+        await producer.publish({ content: '2' }).catch(() => {});
+        await producer.close();
+        process.disconnect();`;
+      // A silent connection would be noticed after hours.
+      const env = { ...process.env, BROKER: `${proxied()}?heartbeat=3600` };
+      const args = ['--input-type=module', '--eval', program];
+      const child = spawn(process.execPath, args, {
+        env,
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      });
+      try {
+        await once(child, 'message');
+        proxy.blackhole();
+        child.send('go on');
+        await until('it has ended', () => child.exitCode !== null);
+        expect(child.exitCode).toBe(0);
+      } finally {
+        child.kill('SIGKILL');
+      }
     });
 
     test('while the broker is short of memory, acknowledgements go through and free it', async () => {

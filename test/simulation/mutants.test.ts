@@ -44,10 +44,12 @@ async function patch(folder: string, { file, find, replace }: Mutant): Promise<v
 
 function simulate(
   folder: string,
+  from: number,
 ): Promise<{ readonly code: number | null; readonly said: string }> {
   return new Promise((resolve, reject) => {
     const program = join(folder, 'testing/simulation/program.js');
-    const child = spawn(process.execPath, [program, '--count', String(MAX_SEEDS)], {
+    const seeds = ['--from', String(from), '--count', String(MAX_SEEDS)];
+    const child = spawn(process.execPath, [program, ...seeds], {
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: MAX_RUN_MS,
       killSignal: 'SIGKILL',
@@ -68,7 +70,7 @@ describe('the simulation finds', () => {
   it.each(MUTANTS)('$name', async (mutant) => {
     const folder = await copyCore(mutant.name);
     await patch(folder, mutant);
-    const { code, said } = await simulate(folder);
+    const { code, said } = await simulate(folder, mutant.from ?? 1);
     expect(said).toMatch(/WRONG .*\n(.*\n)*replay it with: npm run simulate -- --seed \d+ --trace/);
     expect(code).toBe(1);
     await rm(folder, { recursive: true });

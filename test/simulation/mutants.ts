@@ -7,6 +7,8 @@ export interface Mutant {
   readonly file: string;
   readonly find: string;
   readonly replace: string;
+  /** Few schedules find it: the first of them is at or after this seed. */
+  readonly from?: number;
 }
 
 const TENANCY = 'core/tenancy.js';
@@ -61,12 +63,14 @@ export const MUTANTS: readonly Mutant[] = [
     file: CLOCK,
     find: 'Math.max(clock.monotonicMs() - monotonicMs, clock.wallMs() - wallMs)',
     replace: 'clock.monotonicMs() - monotonicMs',
+    from: 500,
   },
   {
     name: 'a lease is passed on without a look at its deadline',
     file: TENANCY,
     find: 'this.#grants >= GRANTS_PER_EPOCH || this.isInJeopardy()',
     replace: 'this.#grants >= GRANTS_PER_EPOCH',
+    from: 2_350,
   },
   {
     name: 'no timer looks at the deadline',
@@ -98,6 +102,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: TENANCY,
     find: '(this.waiting && epoch <= this.waiting.epoch)',
     replace: 'false',
+    from: 600,
   },
   {
     name: 'a grant message of another owner is believed',
@@ -116,6 +121,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: MANAGER,
     find: "event.is === 'reset'",
     replace: 'false',
+    from: 800,
   },
   {
     name: 'the signal that a key is free is ignored',
@@ -270,6 +276,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: KEY_STATE,
     find: 'held.expiresAtMs = Math.max(held.expiresAtMs, context.nowMs + held.ttlMs);',
     replace: 'held.expiresAtMs = context.nowMs + held.ttlMs;',
+    from: 250,
   },
   {
     name: 'a renewal shortens its expiry',
@@ -300,5 +307,6 @@ export const MUTANTS: readonly Mutant[] = [
     file: KEY_STATE,
     find: 'epoch: BigInt(context.lastEpoch()),',
     replace: 'epoch: 0n,',
+    from: 600,
   },
 ];
