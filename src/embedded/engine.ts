@@ -4,7 +4,6 @@
  * It runs on a thread of its own, which may block in a transaction while another process is in one; see
  * `docs/adr/0010-embedded-engine-on-a-thread.md`. Nobody's event loop waits for it.
  */
-import type { RootDatabase } from 'lmdb';
 import {
   claimKey,
   dropKey,
@@ -16,6 +15,7 @@ import {
   settleKey,
 } from '../core/key-state.ts';
 import type { Claim, ClaimOutcome, DropOutcome, RenewOutcome, StoreEvent } from '../core/store.ts';
+import { Environment } from './environment.ts';
 import type { ExitGuard } from './exit-guard.ts';
 import { type Answer, type Call, type EmbeddedKeyReport, KEYS_A_REPORT } from './protocol.ts';
 
@@ -24,29 +24,18 @@ const EPOCH_START_MS = Date.UTC(2020, 0, 1);
 
 /** Address space for the environment, in bytes; it takes what it needs on disk, and grows beyond when it must. */
 const MAP_BYTES = 268_435_456;
-/** Threads that may read the environment at once, of all processes together. The engine reads in transactions only. */
-const MAX_READERS = 1_024;
 
 /** A new key's record lets the engine look at two others, some tens at a time, for leases that nobody drops any more. */
 const SWEPT_KEYS_A_NEW_KEY = 2;
 const SWEPT_KEYS_A_SWEEP = 64;
 
-type Database = RootDatabase<unknown, Buffer>;
+type Database = Environment<Buffer>['database'];
 
 const EPOCH_RECORD: Buffer = Buffer.from('e');
 /** Records of keys are named by this and the key in UTF-8. */
 const KEY_PREFIX = 'k';
 const FIRST_KEY: Buffer = Buffer.from(KEY_PREFIX);
 const AFTER_LAST_KEY: Buffer = Buffer.from('l');
-
-/** Loads `lmdb`, which the application installs. */
-export async function loadLmdb(): Promise<typeof import('lmdb')> {
-  try {
-    return await import('lmdb');
-  } catch (error) {
-    throw new Error('leasehold/embedded needs LMDB: npm i lmdb', { cause: error });
-  }
-}
 
 /** Whom a transaction wants told of what, once it is committed. */
 export type Message = readonly [channel: string, event: StoreEvent];
@@ -62,51 +51,37 @@ export interface EngineOptions {
 }
 
 export async function openEngine(options: EngineOptions): Promise<Engine> {
-  const { open } = await loadLmdb();
-  const database = options.guard.run(() =>
-    open<unknown, Buffer>({
-      path: options.path,
-      noSubdir: false,
-      noSync: !options.synced,
-      overlappingSync: false,
-      keyEncoding: 'binary',
-      encoding: 'msgpack',
-      mapSize: MAP_BYTES,
-      maxReaders: MAX_READERS,
-      permissionsMode: 0o600,
-    } as Parameters<typeof open>[0]),
-  );
-  return new Engine(options, database as Database);
+  const { path, guard, synced } = options;
+  const parts = { path, guard, synced, mapBytes: MAP_BYTES, keyEncoding: 'binary' } as const;
+  return new Engine(options, await Environment.open<Buffer>(parts));
 }
 
 export class Engine {
   readonly #options: EngineOptions;
-  readonly #database: Database;
+  readonly #environment: Environment<Buffer>;
   #sweepDebt = 0;
   #sweepFrom: Buffer = FIRST_KEY;
 
-  constructor(options: EngineOptions, database: Database) {
+  constructor(options: EngineOptions, environment: Environment<Buffer>) {
     this.#options = options;
-    this.#database = database;
+    this.#environment = environment;
   }
 
   /** Makes the calls in one transaction and answers in the same order; or throws, and did nothing. */
   run(calls: readonly Call[]): { answers: Answer[]; messages: Message[] } {
     const messages: Message[] = [];
-    const answers = this.#options.guard.run(() =>
-      this.#database.transactionSync(() => {
-        const step = new Step(this.#options, this.#database, messages);
-        const answered = calls.map((call) => step.call(call));
-        this.#sweep(step);
-        step.saveEpoch();
-        return answered;
-      }),
-    );
+    const answers = this.#environment.transaction(() => {
+      const step = new Step(this.#options, this.#environment.database, messages);
+      const answered = calls.map((call) => step.call(call));
+      this.#sweep(step);
+      step.saveEpoch();
+      return answered;
+    });
     return { answers, messages };
   }
 
   async close(): Promise<void> {
-    await this.#database.close();
+    await this.#environment.close();
   }
 
   /** Pays for new keys by looking at old ones, so that what the dead left behind never outgrows what is in use. */

@@ -20,6 +20,8 @@ const MAX_UNSENT_BYTES = 1_048_576;
 const GONE_FOR_MS = 500;
 /** How often a store looks whether its own socket is still there. */
 const LOOK_AFTER_SOCKET_MS = 500;
+/** How long a store that is closed waits until what it has told is on its way, in milliseconds. */
+const FLUSH_MS = 1_000;
 /** A socket is bound a moment before it listens: only older ones can be stale. */
 const STALE_AFTER_MS = 10_000;
 
@@ -78,7 +80,9 @@ export class Peers {
   }
 
   async close(): Promise<void> {
-    for (const channel of [...this.#outgoing.keys()]) this.#disconnect(channel);
+    const outgoing = [...this.#outgoing.values()];
+    this.#outgoing.clear();
+    await Promise.all(outgoing.map(flushed));
     for (const socket of this.#incoming) socket.destroy();
     const server = this.#server;
     this.#server = null;
@@ -161,6 +165,19 @@ export class Peers {
     if (this.#gone.size >= MAX_PEERS) this.#gone.clear();
     this.#gone.set(channel, performance.now() + GONE_FOR_MS);
   }
+}
+
+/** Resolves when the socket is closed: not before what was written has left it, unless that takes too long. */
+function flushed(socket: Socket): Promise<void> {
+  if (socket.destroyed) return Promise.resolve();
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => socket.destroy(), FLUSH_MS);
+    socket.once('close', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    socket.end(() => socket.destroy());
+  });
 }
 
 /** Sockets of processes that were killed stay as files. */

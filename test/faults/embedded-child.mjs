@@ -40,12 +40,17 @@ async function hold() {
 
 /**
  * Adds one to a number in a file, again and again, by reading and writing it in separate turns; each time it looks
- * whether somebody else was there.
+ * whether somebody else was there. It may open the folder anew for each.
  */
 async function count() {
-  const { file, times, ttlMs } = JSON.parse(option);
-  const locks = new LockManager({ store: embedded({ path }), ttlMs, waitMs: 600_000 });
+  const { file, times, ttlMs, isAnew } = JSON.parse(option);
+  const begin = () => new LockManager({ store: embedded({ path }), ttlMs, waitMs: 600_000 });
+  let locks = begin();
   for (let n = 0; n < times; n += 1) {
+    if (isAnew && n > 0) {
+      await locks.close();
+      locks = begin();
+    }
     await locks.withLock('k', async (lease) => {
       const before = JSON.parse(readFileSync(file, 'utf8'));
       if (BigInt(before.token) >= lease.token)

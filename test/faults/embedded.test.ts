@@ -201,8 +201,8 @@ class Counters {
     writeFileSync(this.file, JSON.stringify({ total: 0, token: '0' }));
   }
 
-  start(times: number, ttlMs: number): ChildProcess {
-    const { child } = start('count', JSON.stringify({ file: this.file, times, ttlMs }));
+  start(times: number, ttlMs: number, isAnew = false): ChildProcess {
+    const { child } = start('count', JSON.stringify({ file: this.file, times, ttlMs, isAnew }));
     child.on('message', (message) => this.said.push(message));
     return child;
   }
@@ -270,4 +270,15 @@ test('processes that are stopped at any moment lose nothing, and count to the la
   }
   expect(counters.wrong).toEqual([]);
   expect(counters.total).toBe(times * running.length);
+});
+
+test('processes that open the folder while others are at work undo nothing of that', async () => {
+  const counters = new Counters();
+  const [atWork, times] = [600, 25];
+  counters.start(atWork, 600_000);
+  for (let opening = 0; opening < 3; opening += 1) counters.start(times, 600_000, true);
+  // A lease whose end was lost would be waited for until then.
+  await vi.waitFor(() => expect(counters.done).toBe(4), WAIT);
+  expect(counters.wrong).toEqual([]);
+  expect(counters.total).toBe(atWork + 3 * times);
 });

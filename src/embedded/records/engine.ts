@@ -5,19 +5,17 @@
  * As the engine of leases, it runs on a thread of its own and makes the calls of one turn in one transaction: so they
  * also share the wait for the disk.
  */
-import type { RootDatabase } from 'lmdb';
 import type { StoreEvent } from '../../core/store.ts';
-import { loadLmdb, type Message } from '../engine.ts';
+import type { Message } from '../engine.ts';
+import { Environment } from '../environment.ts';
 import type { ExitGuard } from '../exit-guard.ts';
 
 /** Address space for the environment, in bytes; it takes what it needs on disk, and grows beyond when it must. */
 const MAP_BYTES = 1_073_741_824;
-/** Threads that may read the environment at once, of all processes together. The engine reads in transactions only. */
-const MAX_READERS = 1_024;
 
 /** Every record has a key that begins with the name of its part. */
 export type RecordKey = readonly (string | number)[];
-export type Records = RootDatabase<unknown, (string | number)[]>;
+export type Records = Environment<(string | number)[]>['database'];
 
 /** One transaction, as a part sees it. */
 export interface RecordsStep {
@@ -49,36 +47,26 @@ export interface RecordsEngineOptions {
 }
 
 export async function openRecords(options: RecordsEngineOptions): Promise<RecordsEngine> {
-  const { open } = await loadLmdb();
-  const records = options.guard.run(() =>
-    open<unknown, (string | number)[]>({
-      path: options.path,
-      noSubdir: false,
-      overlappingSync: false,
-      encoding: 'msgpack',
-      mapSize: MAP_BYTES,
-      maxReaders: MAX_READERS,
-      permissionsMode: 0o600,
-    } as Parameters<typeof open>[0]),
-  );
-  return new RecordsEngine(options, records as Records);
+  const { path, guard } = options;
+  const parts = { path, guard, synced: true, mapBytes: MAP_BYTES };
+  return new RecordsEngine(options, await Environment.open<(string | number)[]>(parts));
 }
 
 export class RecordsEngine {
   readonly #options: RecordsEngineOptions;
-  readonly #records: Records;
+  readonly #environment: Environment<(string | number)[]>;
 
-  constructor(options: RecordsEngineOptions, records: Records) {
+  constructor(options: RecordsEngineOptions, environment: Environment<(string | number)[]>) {
     this.#options = options;
-    this.#records = records;
+    this.#environment = environment;
   }
 
   /** Makes the calls in one transaction and answers in the same order; or throws, and did nothing. */
   run(calls: readonly PartCall[]): { answers: unknown[]; messages: Message[] } {
-    const { channel, parts, guard } = this.#options;
+    const { channel, parts } = this.#options;
     const messages = new Map<string, Message>();
     const step: RecordsStep = {
-      records: this.#records,
+      records: this.#environment.database,
       channel,
       nowMs: Date.now(),
       isGone: (other) => this.#options.isGone(other),
@@ -86,19 +74,17 @@ export class RecordsEngine {
         messages.set(`${to} ${'key' in event ? event.key : ''}`, [to, event]);
       },
     };
-    const answers = guard.run(() =>
-      this.#records.transactionSync(() =>
-        calls.map(({ part, call }) => {
-          const run = parts[part];
-          if (run === undefined) throw new Error(`the records have no part '${part}'`);
-          return run(step, call as never);
-        }),
-      ),
+    const answers = this.#environment.transaction(() =>
+      calls.map(({ part, call }) => {
+        const run = parts[part];
+        if (run === undefined) throw new Error(`the records have no part '${part}'`);
+        return run(step, call as never);
+      }),
     );
     return { answers, messages: [...messages.values()] };
   }
 
   async close(): Promise<void> {
-    await this.#records.close();
+    await this.#environment.close();
   }
 }
