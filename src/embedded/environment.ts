@@ -10,7 +10,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { RootDatabase } from 'lmdb';
+import type { Key as LmdbKey, RootDatabase } from 'lmdb';
 import type { ExitGuard } from './exit-guard.ts';
 
 /** Threads that may read an environment at once, of all processes together. Engines read in transactions only. */
@@ -39,7 +39,7 @@ export interface EnvironmentOptions {
   readonly keyEncoding?: 'binary';
 }
 
-export class Environment<Key extends import('lmdb').Key> {
+export class Environment<Key extends LmdbKey> {
   readonly database: RootDatabase<unknown, Key>;
   readonly #gate: RootDatabase<unknown, Key>;
   readonly #guard: ExitGuard;
@@ -54,9 +54,7 @@ export class Environment<Key extends import('lmdb').Key> {
     this.#guard = guard;
   }
 
-  static async open<Key extends import('lmdb').Key>(
-    options: EnvironmentOptions,
-  ): Promise<Environment<Key>> {
+  static async open<Key extends LmdbKey>(options: EnvironmentOptions): Promise<Environment<Key>> {
     const { path, guard, mapBytes, synced, keyEncoding } = options;
     const { open } = await loadLmdb();
     const openOne = (folder: string, more: object): RootDatabase<unknown, Key> =>
