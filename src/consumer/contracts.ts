@@ -14,6 +14,7 @@
  * outbox, or replayed. Crashes therefore only ever make copies, and the commit sorts them out.
  */
 import type { Token } from '../core/fence.ts';
+import type { LeaseStore } from '../core/store.ts';
 
 /** A message with all that has to travel with it, whichever queue it is in. */
 export interface Envelope {
@@ -136,6 +137,46 @@ export type CommitOutcome =
   /** The state is another one than that which was loaded: load it again. */
   | { readonly is: 'moved'; readonly version: number };
 
+/** A state as it stands, read without its lock. */
+export interface Sight {
+  readonly value: string | null;
+  readonly version: number;
+  /** The token at its fence, as 20 digits; empty when there is none. With the version, no two states have the same. */
+  readonly fence: string;
+  readonly marks: ReadonlyMap<string, Mark>;
+}
+
+export type LookOutcome = ({ readonly is: 'seen' } & Sight) | { readonly is: 'locked' };
+
+export interface ElidedCommit extends Omit<Commit, 'lease'> {
+  readonly lockName: string;
+  /** As it was seen. */
+  readonly expectedFence: string;
+}
+
+/** All but `committed` wrote nothing. */
+export type ElidedCommitOutcome =
+  /** With the token that it was given. */
+  | { readonly is: 'committed'; readonly version: number; readonly fence: string }
+  | Extract<CommitOutcome, { is: 'known' | 'too-old' | 'stale' }>
+  /** The state is another one than that which was seen: this one. */
+  | ({ readonly is: 'moved' } & Sight)
+  /** Somebody holds the lock, or waits for it. */
+  | { readonly is: 'locked' };
+
+/**
+ * Commits that take no lock, for states that stand beside their locks. A commit looks at the lock in the same atomic step in
+ * which it writes, and is refused while anybody has it. So it is as if the lock had been taken, the state read, the commit
+ * made and the lock given back, all in that step: what was read and reduced before counts only if it is still right.
+ * Source: lock elision (Rajwar and Goodman, MICRO 2001).
+ */
+export interface Elision {
+  /** Reads a state, unless its lock is taken. Raises no fence. */
+  look(key: string, lockName: string, messages: readonly CommitMessage[]): Promise<LookOutcome>;
+  /** In one atomic step: checks that the lock is free, and that the state is the one that was seen; then as any commit. */
+  commit(commit: ElidedCommit): Promise<ElidedCommitOutcome>;
+}
+
 export interface StateStore {
   readonly name: string;
   /**
@@ -158,6 +199,8 @@ export interface StateStore {
    * meanwhile. The outcome has the marks after that: whatever is `applied` was applied before, and is acknowledged instead.
    */
   markDead(key: string, messages: readonly CommitMessage[]): Promise<ReadonlyMap<string, Mark>>;
+  /** `null` when it does not stand where these leases do. A store without it has no such thing. */
+  elision?(leases: LeaseStore): Elision | null;
   /** Closes what it opened itself. */
   close(): Promise<void>;
 }

@@ -61,6 +61,7 @@ export type EngineOperation =
   | 'open'
   | 'acquire'
   | 'load'
+  | 'look'
   | 'commit'
   | 'acknowledge'
   | 'release'

@@ -12,6 +12,7 @@ import { isLost, type Unfinished, type Work } from './work.ts';
 type Handle = (messages: readonly Message<unknown>[], lease: Lease) => void | Promise<void>;
 
 export class Handling implements Work {
+  readonly eliding = null;
   readonly #handle: Handle;
   readonly #calls: Calls;
   readonly #settling: Settling;

@@ -1,15 +1,18 @@
 /**
- * States that are kept in memory with the grant under which they were read or written.
+ * States that are kept in memory with the grant under which they were read or written, or with what stands at their fence.
  *
  * The epoch of a token is new for each grant of the store, so that an equal epoch says: the lock was held all the time,
- * by this process. Two generations bound the memory without a look at each entry: what was not used for a whole turn is
+ * by this process. Without the lock it is the commit that looks whether the state is still this one. Two generations bound the memory without a look at each entry: what was not used for a whole turn is
  * forgotten, as its lock has been given back by then.
  */
 import type { Clock, Timer } from '../core/clock.ts';
 
 export interface Base {
-  readonly epoch: bigint;
+  /** `null` for what was read or written without the lock. */
+  readonly epoch: bigint | null;
   readonly version: number;
+  /** The token at its fence, as 20 digits; empty when there is none. */
+  readonly fence: string;
   /** As it is stored; `null` when there is none yet. */
   readonly text: string | null;
   /** What the text means; `undefined` when it has to be decoded, as after a reducer had it in its hands. */
@@ -31,13 +34,13 @@ export class KeptStates {
     this.#turnMs = turnMs;
   }
 
-  /** Takes it out: only a commit that is known to have been made puts one in again. */
-  take(key: string, epoch: bigint): Base | null {
+  /** Takes it out: only a commit that is known to have been made puts one in again. Without an epoch, any will do. */
+  take(key: string, epoch?: bigint): Base | null {
     const base = this.#young.get(key) ?? this.#old.get(key);
     if (!base) return null;
     this.#young.delete(key);
     this.#old.delete(key);
-    return base.epoch === epoch ? base : null;
+    return epoch === undefined || base.epoch === epoch ? base : null;
   }
 
   put(key: string, base: Base): void {

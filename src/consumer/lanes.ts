@@ -7,6 +7,7 @@ import type { Lease } from '../core/lease.ts';
 import type { AcquireOptions } from '../core/options.ts';
 import type { Calls } from './calls.ts';
 import * as diagnostics from './diagnostics.ts';
+import type { Eliding } from './eliding.ts';
 import { foldCopies, type Item } from './message.ts';
 import type { Metrics } from './metrics.ts';
 import type { Settings } from './options.ts';
@@ -86,12 +87,20 @@ export class Lanes {
     // What arrives in the same turn belongs to the first batch, and the caller has yet to put the first message in.
     await Promise.resolve();
     let lease: Lease | null = null;
-    const options = this.#retention?.wants() === false ? this.#notKeeping : this.#keeping;
+    const { eliding } = this.#work;
+    // A lock that is kept would have to be asked for, where otherwise there is none to take.
+    const isKeeping = !eliding && this.#retention?.wants() !== false;
+    const options = isKeeping ? this.#keeping : this.#notKeeping;
     let isFirst = true;
     // A single attempt would find the key taken by this lane itself.
     const isOnce = this.#settings.acquire.waitMs === 0;
     try {
       while (lane.waiting.length > 0 && !this.#calls.isHalted) {
+        if (eliding) {
+          void lease?.release();
+          lease = null;
+          if (await this.#elide(lane, eliding)) continue;
+        }
         // Asked for before the other is given back, so that the lock is passed on, or swapped for a place in the line.
         const next = isOnce ? null : this.#acquire(lane, options);
         void lease?.release();
@@ -110,9 +119,18 @@ export class Lanes {
     }
     this.#lanes.delete(lane.key);
     if (lane.waiting.length > 0) this.#settling.release(lane.waiting.splice(0));
-    if (lease && options === this.#keeping) this.#retention?.kept(lane.key, epochOf(lease));
+    if (lease && isKeeping) this.#retention?.kept(lane.key, epochOf(lease));
     // The end waits for this: afterwards nobody else need wait for the ttl.
     await lease?.release();
+  }
+
+  /** Whether nothing of a batch is left for the lock. */
+  async #elide(lane: Lane, eliding: Eliding): Promise<boolean> {
+    const items = this.#takeBatch(lane);
+    if (items.length === 0) return true;
+    const left = await eliding.run(lane.key, lane.lockName, items);
+    lane.waiting.unshift(...left);
+    return left.length === 0;
   }
 
   async #workOnce(lane: Lane, lease: Lease): Promise<void> {

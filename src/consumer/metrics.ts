@@ -38,6 +38,10 @@ export interface ConsumerMetrics {
   readonly batches: number;
   /** Batches for which the state was in memory already. */
   readonly kept: number;
+  /** Batches that took effect without the lock being taken. */
+  readonly elided: number;
+  /** Commits without the lock that were refused, since somebody had the lock or had changed the state. */
+  readonly conflicts: number;
   /** How often work had to be done again, by reason. */
   readonly setbacks: Readonly<Record<Setback, number>>;
   /** Calls to engines that were not answered. */
@@ -74,6 +78,8 @@ export class Metrics implements Omit<Counts, 'inFlight' | 'latency' | 'deadLette
   failed = 0;
   batches = 0;
   kept = 0;
+  elided = 0;
+  conflicts = 0;
   engineErrors = 0;
   outbox: OutboxDepth | null = null;
   readonly deadLettered: Record<DeadLetterReason, number> = {

@@ -6,7 +6,7 @@ import { InvalidArgumentError } from '../core/errors.ts';
 import type { Lease } from '../core/lease.ts';
 import type { LockManager } from '../core/manager.ts';
 import { type AcquireOptions, checkClock, MAX_DELAY_MS } from '../core/options.ts';
-import type { Envelope, MessageSource, StateStore } from './contracts.ts';
+import type { Elision, Envelope, MessageSource, StateStore } from './contracts.ts';
 import type { Incoming, Message } from './message.ts';
 import { type BusyPolicy, type FailedPolicy, republish, retry, whole } from './policies.ts';
 
@@ -69,10 +69,17 @@ export interface ReduceOptions<Body, State> extends SharedOptions<Body> {
   ) => State | Promise<State>;
   readonly stateCodec?: StateCodec<State>;
   /**
-   * Keeps states in memory while one and the same lock is held without a break, so that a batch costs only its commit.
-   * Default false.
+   * Keeps states in memory while one and the same lock is held without a break, or, without the lock, while nobody else has
+   * changed them: so a batch costs only its commit. Default false.
    */
   readonly keepState?: boolean;
+  /**
+   * Where states stand on the server of their locks (`redisState` with the client, or the URL, of `redis`), commits without
+   * taking a lock that is free: the commit is refused when the lock is taken, or the state is another one than the reducer
+   * got, and the lock is then taken after all. Effects, exclusion and fencing are the same, with two steps in place of
+   * four; the reducer may run once more. Default true, but false with `retainMs`.
+   */
+  readonly elideLock?: boolean;
   readonly handle?: never;
 }
 
@@ -87,6 +94,7 @@ export interface HandleOptions<Body> extends SharedOptions<Body> {
   readonly reduce?: never;
   readonly stateCodec?: never;
   readonly keepState?: never;
+  readonly elideLock?: never;
 }
 
 export type AnyOptions = ReduceOptions<unknown, unknown> | HandleOptions<unknown>;
@@ -117,6 +125,8 @@ export interface Reduction {
   readonly reduce: ReduceOptions<unknown, unknown>['reduce'];
   readonly codec: StateCodec<unknown>;
   readonly keepState: boolean;
+  /** `null` where the lock has to be taken. */
+  readonly elision: Elision | null;
 }
 
 const DEFAULT_WAIT_MS = 30_000;
@@ -133,6 +143,8 @@ const JSON_CODEC: StateCodec<unknown> = { encode: JSON.stringify, decode: JSON.p
 export function readOptions(options: AnyOptions): Settings {
   checkParts(options);
   const { waitMs = DEFAULT_WAIT_MS, ttlMs, maxHoldMs } = options;
+  // Who wants locks to be kept wants them to be taken.
+  const mayElide = (options.elideLock ?? true) && !options.retainMs;
   const retainMs = options.retainMs ?? (options.keepState ? DEFAULT_KEEP_MS : DEFAULT_RETAIN_MS);
   return {
     source: options.source,
@@ -163,6 +175,7 @@ export function readOptions(options: AnyOptions): Settings {
           reduce: options.reduce,
           codec: options.stateCodec ?? JSON_CODEC,
           keepState: options.keepState ?? false,
+          elision: mayElide ? (options.state.elision?.(options.locks.store) ?? null) : null,
         }
       : null,
     handle: options.handle ?? null,

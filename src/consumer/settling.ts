@@ -8,6 +8,7 @@ import type {
   DeadLetterReason,
   Delivery,
   Envelope,
+  Mark,
   MessageSource,
   Outbox,
   StateStore,
@@ -52,6 +53,34 @@ export class Settling {
   duplicates(items: readonly Item[]): void {
     this.#metrics.duplicates += items.length;
     this.#acknowledge(items);
+  }
+
+  /** Settles those that are known, and gives what is left. */
+  known(items: readonly Item[], marks: ReadonlyMap<string, Mark>): readonly Item[] {
+    if (marks.size === 0) return items;
+    const applied = items.filter((item) => marks.get(item.id) === 'applied');
+    const dead = items.filter((item) => marks.get(item.id) === 'dead-lettered' && !item.isReplay);
+    if (applied.length > 0) this.duplicates(applied);
+    if (dead.length > 0) {
+      // Acknowledging it would lose it, if whoever marked it died before the letter was safe.
+      this.dead(dead, 'dead-before', 'it is marked as dead-lettered; this copy came again');
+    }
+    const settled = new Set([...applied, ...dead]);
+    return items.filter((item) => !settled.has(item));
+  }
+
+  /** Dead-letters those that the state refuses for their age, and gives what is left. */
+  tooOld(items: readonly Item[], ids: readonly string[]): readonly Item[] {
+    const refused = new Set(ids);
+    const detail =
+      `its time of first publishing is more than ${this.#state?.windowMs} ms away from now, ` +
+      'and ids are remembered for no longer';
+    this.dead(
+      items.filter((item) => refused.has(item.id)),
+      'too-old',
+      detail,
+    );
+    return items.filter((item) => !refused.has(item.id));
   }
 
   /** They come again by themselves: nothing that is done about these deliveries would have an effect. */

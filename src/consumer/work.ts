@@ -3,6 +3,7 @@
  */
 import { GRANTS_PER_EPOCH, type Lease } from '../core/lease.ts';
 import type { Setback } from './diagnostics.ts';
+import type { Eliding } from './eliding.ts';
 import type { Item } from './message.ts';
 
 /** Messages that have to be worked on again, under a new lease. */
@@ -12,6 +13,8 @@ export interface Unfinished {
 }
 
 export interface Work {
+  /** Tried before the lock is taken; `null` where it always is. */
+  readonly eliding: Eliding | null;
   /** Every message is settled, or on its way to be, when it resolves with `null`. Never rejects. */
   run(key: string, items: readonly Item[], lease: Lease): Promise<Unfinished | null>;
   /** Forgets what it keeps in memory. */

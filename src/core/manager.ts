@@ -18,7 +18,7 @@ import {
   type TryAcquireOptions,
 } from './options.ts';
 import { type Runtime, startRuntime } from './runtime.ts';
-import type { Guarantees, StoreEvent } from './store.ts';
+import type { Guarantees, LeaseStore, StoreEvent } from './store.ts';
 
 /** What a manager has to do with at this moment. All zero once everything is given back. */
 export interface Usage {
@@ -43,19 +43,22 @@ const CLOSE_BOUND_MS = 5_000;
  * Locks are not re-entrant: a task that acquires a key which it holds waits for itself.
  */
 export class LockManager {
+  /** As it was given. */
+  readonly store: LeaseStore;
   readonly #runtime: Runtime;
   readonly #base: Spec;
   #closing: Promise<void> | undefined;
 
   constructor(options: LockManagerOptions) {
     checkHas(options?.store, 'a store', 'claim');
+    this.store = options.store;
     this.#base = readSpec(options);
     this.#runtime = startRuntime(options, (event) => this.#onEvent(event));
   }
 
   /** What the store promises. */
   get guarantees(): Guarantees {
-    return this.#runtime.store.guarantees;
+    return this.store.guarantees;
   }
 
   get usage(): Usage {

@@ -43,9 +43,8 @@ export interface Runtime {
   retryMs(attempt: number, ttlMs: number): number;
   /** Drops a claim, again until the store answers. The first attempt may be under way. Never rejects. */
   drop(id: ClaimId, first?: Promise<unknown>): Promise<void>;
-  /** Resolves with the promise, or after the time if that comes first. Never rejects. */
-  bounded(promise: Promise<unknown>, maxMs: number): Promise<void>;
-  delay(delayMs: number): Promise<void>;
+  /** Resolves after the time, or when the promise settles if that comes first. Never rejects. */
+  delay(delayMs: number, orSettled?: Promise<unknown>): Promise<void>;
   /** Closes the store, if it was ever opened. Never rejects. */
   close(maxMs: number): Promise<void>;
 }
@@ -107,9 +106,14 @@ export function startRuntime(
     );
   }
 
-  function delay(delayMs: number): Promise<void> {
+  function delay(delayMs: number, orSettled?: Promise<unknown>): Promise<void> {
     return new Promise((resolve) => {
-      clock.setTimer(resolve, delayMs, true);
+      const timer = clock.setTimer(resolve, delayMs, true);
+      const settle = (): void => {
+        clock.clearTimer(timer);
+        resolve();
+      };
+      orSettled?.then(settle, settle);
     });
   }
 
@@ -126,17 +130,6 @@ export function startRuntime(
       }
     }
     runtime.calls -= 1;
-  }
-
-  function bounded(promise: Promise<unknown>, maxMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = clock.setTimer(resolve, maxMs, true);
-      const settle = (): void => {
-        clock.clearTimer(timer);
-        resolve();
-      };
-      promise.then(settle, settle);
-    });
   }
 
   const runtime: Runtime = {
@@ -158,11 +151,10 @@ export function startRuntime(
     retryMs,
     delay,
     drop,
-    bounded,
     async close(maxMs) {
       runtime.renewal.stop();
       dropAttempts = 0;
-      if (opening) await bounded(call('close'), maxMs);
+      if (opening) await delay(maxMs, call('close'));
     },
   };
   return runtime;

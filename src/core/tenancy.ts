@@ -306,7 +306,7 @@ export class Tenancy {
       return (await answer).next;
     });
     const dropped = this.runtime.drop(this.claim, answer);
-    this.#dropped = this.runtime.bounded(dropped, remainingMs);
+    this.#dropped = this.runtime.delay(remainingMs, dropped);
   }
 
   #stopTimer(): void {

@@ -8,14 +8,20 @@ import type {
   Commit,
   CommitMessage,
   CommitOutcome,
+  ElidedCommit,
+  ElidedCommitOutcome,
+  Elision,
   LoadOutcome,
   Mark,
+  Sight,
   StateStore,
 } from '../consumer/contracts.ts';
 import { type Clock, systemClock } from '../core/clock.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
 import type { Token } from '../core/fence.ts';
 import { checkClock } from '../core/options.ts';
+import type { LeaseStore } from '../core/store.ts';
+import { type MemorySpace, MemoryStore } from './store.ts';
 
 export interface MemoryStateOptions {
   /** How long ids are remembered after the first publishing of their message, in milliseconds. Default a day. */
@@ -75,23 +81,64 @@ class MemoryState implements StateStore {
     if (record.version !== commit.expectedVersion) {
       return { is: 'moved', version: record.version };
     }
-    const marks = marksOf(record, commit.messages);
-    for (const { id, isReplay } of commit.messages) {
+    return this.#refusal(record, commit) ?? this.#write(record, commit);
+  }
+
+  elision(leases: LeaseStore): Elision | null {
+    if (!(leases instanceof MemoryStore)) return null;
+    const { space } = leases;
+    return {
+      look: async (key, lockName, messages) => {
+        if (space.isTaken(lockName)) return { is: 'locked' };
+        return { is: 'seen', ...sightOf(this.#record(key), messages) };
+      },
+      commit: async (commit) => this.#commitElided(commit, space),
+    };
+  }
+
+  #commitElided(commit: ElidedCommit, space: MemorySpace): ElidedCommitOutcome {
+    const record = this.#record(commit.key);
+    const { version, fence } = record;
+    if (record.lastCommit === commit.id) return { is: 'committed', version, fence };
+    if (space.isTaken(commit.lockName)) return { is: 'locked' };
+    if (version !== commit.expectedVersion || fence !== commit.expectedFence) {
+      return { is: 'moved', ...sightOf(record, commit.messages) };
+    }
+    const refusal = this.#refusal(record, commit);
+    if (refusal) return refusal;
+    const token = space.mintToken();
+    if (!raise(record, { tokenText: token })) return { is: 'stale', fence };
+    return { ...this.#write(record, commit), fence: token };
+  }
+
+  /** Whether the messages are such that nothing may be written. */
+  #refusal(
+    record: Record,
+    { messages }: Pick<Commit, 'messages'>,
+  ): Extract<CommitOutcome, { is: 'known' | 'too-old' }> | null {
+    const marks = marksOf(record, messages);
+    for (const { id, isReplay } of messages) {
       if (isReplay && marks.get(id) === 'dead-lettered') marks.delete(id);
     }
     if (marks.size > 0) return { is: 'known', marks };
     const nowMs = this.#clock.wallMs();
-    const oldestMs = nowMs - this.windowMs;
     // What is dated far ahead would be remembered for far too long.
-    const outside = commit.messages.filter(
-      ({ publishedAtMs }) => publishedAtMs < oldestMs || publishedAtMs > nowMs + this.windowMs,
+    const outside = messages.filter(
+      ({ publishedAtMs }) =>
+        publishedAtMs < nowMs - this.windowMs || publishedAtMs > nowMs + this.windowMs,
     );
-    if (outside.length > 0) return { is: 'too-old', ids: outside.map(({ id }) => id) };
-    record.value = commit.value;
+    return outside.length > 0 ? { is: 'too-old', ids: outside.map(({ id }) => id) } : null;
+  }
+
+  #write(
+    record: Record,
+    { id, value, messages }: Pick<Commit, 'id' | 'value' | 'messages'>,
+  ): Extract<CommitOutcome, { is: 'committed' }> {
+    record.value = value;
     record.version += 1;
-    record.lastCommit = commit.id;
-    for (const message of commit.messages) remember(record, message, 'applied');
-    forget(record, oldestMs);
+    record.lastCommit = id;
+    for (const message of messages) remember(record, message, 'applied');
+    forget(record, this.#clock.wallMs() - this.windowMs);
     return { is: 'committed', version: record.version };
   }
 
@@ -136,6 +183,11 @@ function marksOf(record: Record, messages: readonly CommitMessage[]): Map<string
     marks.set(id, known.mark);
   }
   return marks;
+}
+
+function sightOf(record: Record, messages: readonly CommitMessage[]): Sight {
+  const { value, version, fence } = record;
+  return { value, version, fence, marks: marksOf(record, messages) };
 }
 
 /** Always the last in order, as it was published last, or nearly. */

@@ -15,6 +15,7 @@ import {
   type StepContext,
   settleKey,
 } from '../core/key-state.ts';
+import { GRANTS_PER_EPOCH } from '../core/lease.ts';
 import { checkClock, demand } from '../core/options.ts';
 import type {
   Claim,
@@ -113,6 +114,20 @@ export class MemorySpace {
     return outcome;
   }
 
+  /** @internal Whether somebody holds the key, or waits for it. */
+  isTaken(key: string): boolean {
+    const state = this.#keys.get(key);
+    if (!state) return false;
+    settleKey(state, key, this.#context(''));
+    this.#put(key, state);
+    return this.#keys.has(key);
+  }
+
+  /** @internal A token, as 20 digits, for what is done to a free key in one step. */
+  mintToken(): string {
+    return String(BigInt(this.#mintEpoch()) * BigInt(GRANTS_PER_EPOCH)).padStart(20, '0');
+  }
+
   #put(key: string, state: KeyState): void {
     if (isEmpty(state)) this.#keys.delete(key);
     else this.#keys.set(key, state);
@@ -172,33 +187,34 @@ const GUARANTEES: Guarantees = {
 export class MemoryStore implements LeaseStore {
   readonly name: string = 'memory';
   readonly guarantees: Guarantees = GUARANTEES;
-  readonly #space: MemorySpace;
+  /** @internal */
+  readonly space: MemorySpace;
   #channel: string | null = null;
 
   constructor(space: MemorySpace) {
     demand(space instanceof MemorySpace, 'memory() takes a MemorySpace, or nothing');
-    this.#space = space;
+    this.space = space;
   }
 
   async open(on: Listener): Promise<void> {
     if (this.#channel !== null) throw new Error('the memory store is open already');
-    this.#channel = this.#space.attach(on);
+    this.#channel = this.space.attach(on);
   }
 
   async claim(claim: Claim): Promise<ClaimOutcome> {
-    return this.#space.claim(this.#opened(), claim);
+    return this.space.claim(this.#opened(), claim);
   }
 
   async renew(claims: readonly Claim[]): Promise<readonly RenewOutcome[]> {
-    return this.#space.renew(this.#opened(), claims);
+    return this.space.renew(this.#opened(), claims);
   }
 
   async drop(claim: ClaimId, again?: Claim): Promise<DropOutcome> {
-    return this.#space.drop(this.#opened(), claim, again);
+    return this.space.drop(this.#opened(), claim, again);
   }
 
   async close(): Promise<void> {
-    if (this.#channel !== null) this.#space.detach(this.#channel);
+    if (this.#channel !== null) this.space.detach(this.#channel);
     this.#channel = null;
   }
 

@@ -3,10 +3,16 @@
  *
  * The broker numbers the deliveries of a channel from 1 on, and one frame can acknowledge all up to a number. So all
  * that were acknowledged in one turn of the event loop, and that come before the first unsettled one, are one frame;
- * those behind it are a frame each.
+ * those behind it are a frame each. As long as most deliveries are still being worked on, a few milliseconds are waited for
+ * more: each frame is work for the broker, and each write wakes it.
  */
 import type { AmqpChannel } from './client.ts';
 import { type Gatherable, gather } from './gather.ts';
+
+/** How long acknowledgements wait for others, in milliseconds. */
+const WAIT_MS = 4;
+/** They wait while there are more unsettled deliveries than this many times theirs, so that the broker has more to send. */
+const FEW = 2;
 
 export class Ledger {
   readonly #channel: AmqpChannel;
@@ -40,9 +46,14 @@ export class Ledger {
     if (!this.#isLive || !this.#open.delete(tag)) return this.#flushed ?? Promise.resolve();
     this.#acknowledged.push(tag);
     this.#flushed ??= new Promise((resolve) => {
-      setImmediate(() => {
+      const flush = (): void => {
         this.flush();
         resolve();
+      };
+      setImmediate(() => {
+        const isFew = this.#open.size > FEW * this.#acknowledged.length;
+        if (isFew && this.#isLive) setTimeout(flush, WAIT_MS);
+        else flush();
       });
     });
     return this.#flushed;

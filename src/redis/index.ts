@@ -4,7 +4,7 @@
 import type { Outbox, StateStore } from '../consumer/contracts.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
 import type { LeaseStore } from '../core/store.ts';
-import type { RedisClient } from './clients/client.ts';
+import type { Server } from './clients/client.ts';
 import { type AnyRedisClient, adapt, checkUrl, clientFor } from './clients/connect.ts';
 import { type RedisOptions, readOptions } from './options.ts';
 import { RedisOutbox, type RedisOutboxOptions, readOutboxOptions } from './outbox.ts';
@@ -59,17 +59,17 @@ export function redisOutbox(
   options: RedisOutboxOptions = {},
 ): Outbox {
   const settings = readOutboxOptions(options);
-  return new RedisOutbox(connector(from, settings), settings);
+  return new RedisOutbox(connector(from, settings).connect, settings);
 }
 
 /** Checks what was given at once, and connects when the store opens. */
 function connector(
   from: string | AnyRedisClient,
   { minReplicas, requestTimeoutMs }: ReplicaSettings,
-): () => RedisClient | Promise<RedisClient> {
+): Server {
   if (typeof from === 'string') {
     checkUrl(from);
-    return () => clientFor(from, requestTimeoutMs);
+    return { from, isCluster: false, connect: () => clientFor(from, requestTimeoutMs) };
   }
   const client = adapt(from);
   if (client.isCluster && minReplicas > 0) {
@@ -77,5 +77,5 @@ function connector(
       'minReplicas is for one master with replicas, not for a cluster',
     );
   }
-  return () => client;
+  return { from, isCluster: client.isCluster, connect: () => client };
 }

@@ -18,6 +18,7 @@ const ATTEMPTS: Readonly<Record<string, readonly string[]>> = {
   GET: [KEY],
   PTTL: [KEY],
   EXISTS: [KEY],
+  SET: [KEY, 'v', 'NX', 'XX'],
   HSET: [KEY, 'f', '1'],
   HGET: [KEY, 'f'],
   HMGET: [KEY, 'f'],

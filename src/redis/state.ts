@@ -7,23 +7,30 @@ import type {
   Commit,
   CommitMessage,
   CommitOutcome,
+  ElidedCommit,
+  ElidedCommitOutcome,
+  Elision,
   LoadOutcome,
+  LookOutcome,
   Mark,
+  Sight,
   StateStore,
 } from '../consumer/contracts.ts';
 import { InvalidArgumentError } from '../core/errors.ts';
 import type { Token } from '../core/fence.ts';
+import type { LeaseStore } from '../core/store.ts';
 import { answersTo, isWhole, numberOf, UnreadableAnswerError } from './answers.ts';
 import { Batcher } from './batch.ts';
-import type { RedisClient } from './clients/client.ts';
+import type { RedisClient, Server } from './clients/client.ts';
 import { DAY_MS, PROCESS } from './fence.ts';
-import { Layout } from './layout.ts';
+import { isTaken, Layout } from './layout.ts';
 import { readPrefix, readReplicas, readWhole } from './options.ts';
 import { Replicas } from './replicas.ts';
 import { evaluateWithin } from './rights.ts';
 import { WIDTH } from './scripts/remembered.ts';
-import { PEEK, STATE, TIME_DIGITS } from './scripts/state.ts';
+import { KEYS_OF_A_STATE, PEEK, STATE, TIME_DIGITS } from './scripts/state.ts';
 import { explain, warnOfEviction } from './setup.ts';
+import { RedisStore } from './store.ts';
 import { within } from './within.ts';
 
 export interface RedisStateOptions {
@@ -69,11 +76,12 @@ export function readStateOptions(options: RedisStateOptions): StateSettings {
 
 /** The keys and arguments of one run, in the order that the script wants. */
 class Run {
-  readonly keys: string[] = [];
+  readonly keys: string[];
   readonly args: string[];
   length = 0;
 
-  constructor(args: readonly string[]) {
+  constructor(epochKey: string, args: readonly string[]) {
+    this.keys = [epochKey];
     this.args = [...args];
   }
 
@@ -96,13 +104,13 @@ type Answer = readonly [string, ...unknown[]];
 export class RedisState implements StateStore {
   readonly name: string = 'redis';
   readonly windowMs: number;
-  readonly #connect: () => RedisClient | Promise<RedisClient>;
+  readonly #server: Server;
   readonly #settings: StateSettings;
   readonly #memoryMs: string;
   #session: Session | null = null;
 
-  constructor(connect: () => RedisClient | Promise<RedisClient>, settings: StateSettings) {
-    this.#connect = connect;
+  constructor(server: Server, settings: StateSettings) {
+    this.#server = server;
     this.#settings = settings;
     this.windowMs = settings.windowMs;
     this.#memoryMs = String(Math.max(DAY_MS, WINDOWS_OF_A_FENCE * settings.windowMs));
@@ -111,15 +119,17 @@ export class RedisState implements StateStore {
   async open(): Promise<void> {
     if (this.#session !== null) throw new Error('the redis state is open already');
     const { prefix, requestTimeoutMs } = this.#settings;
-    const client = await this.#connect();
+    const client = await this.#server.connect();
     const layout = new Layout({ prefix, isCluster: client.isCluster, nonce: '' });
-    const args = [PROCESS, this.#memoryMs, String(this.windowMs)];
+    // A server of a cluster has to know all keys, or it would miss those that have moved to another one already.
+    const named = client.isCluster ? KEYS_OF_A_STATE : 1;
+    const args = [PROCESS, this.#memoryMs, String(this.windowMs), String(named)];
     const session = {
       client,
       layout,
       replicas: new Replicas(client, this.#settings),
       batcher: new Batcher(
-        () => new Run(args),
+        (slot) => new Run(layout.epochKeyOf(slot), args),
         (run) => this.#execute(client, run),
       ),
     };
@@ -159,14 +169,55 @@ export class RedisState implements StateStore {
       case 'committed':
       case 'moved':
         return { is, version: versionOf(rest[0]) };
-      case 'known':
-        return { is, marks: readMarks(rest, messages) };
-      case 'old':
-        return { is: 'too-old', ids: rest.map((index) => messageAt(messages, index).id) };
-      case 'stale':
-        return { is, fence: fenceOf(answer) };
       default:
-        throw new UnreadableAnswerError('a commit');
+        return refusalOf(answer, messages);
+    }
+  }
+
+  elision(leases: LeaseStore): Elision | null {
+    if (!(leases instanceof RedisStore) || !leases.isBeside(this.#server)) return null;
+    const lockOf = (name: string): string | null => {
+      const lock = leases.lockOf(name);
+      return isTaken(lock) ? null : lock;
+    };
+    return {
+      look: (key, lockName, messages) => this.#look(key, lockOf(lockName), messages),
+      commit: (commit) => this.#commitElided(commit, lockOf(commit.lockName)),
+    };
+  }
+
+  async #look(
+    key: string,
+    lock: string | null,
+    messages: readonly CommitMessage[],
+  ): Promise<LookOutcome> {
+    if (lock === null) return { is: 'locked' };
+    const answer = await this.#call(
+      key,
+      ['f', textOf(messages)],
+      (given) => given.length > 4,
+      lock,
+    );
+    if (answer[0] === 'locked') return { is: 'locked' };
+    if (answer[0] !== 'loaded') throw new UnreadableAnswerError('a look at a state');
+    return { is: 'seen', ...sightOf(answer, messages) };
+  }
+
+  async #commitElided(commit: ElidedCommit, lock: string | null): Promise<ElidedCommitOutcome> {
+    if (lock === null) return { is: 'locked' };
+    const { key, expectedFence, expectedVersion, id, value, messages } = commit;
+    const operation = `e${expectedFence} ${expectedVersion} ${id}`;
+    const texts = [operation, value, textOf(messages)];
+    const answer = await this.#call(key, texts, lasts, lock);
+    switch (answer[0]) {
+      case 'committed':
+        return { is: 'committed', version: versionOf(answer[1]), fence: tokenOf(answer[2]) };
+      case 'moved':
+        return { is: 'moved', ...sightOf(answer, messages) };
+      case 'locked':
+        return { is: 'locked' };
+      default:
+        return refusalOf(answer, messages);
     }
   }
 
@@ -191,11 +242,13 @@ export class RedisState implements StateStore {
     key: string,
     texts: readonly string[],
     hasToLast: (answer: Answer) => boolean,
+    lock?: string,
   ): Promise<Answer> {
     const { client, layout, replicas, batcher } = this.#opened();
     const { connections } = client;
     const slot = layout.slotOf(key);
-    const keys = layout.stateNamesOf(key, slot);
+    const keys = client.isCluster ? layout.stateNamesOf(key, slot) : [layout.prefix + key];
+    if (lock !== undefined) keys.push(lock);
     const answer = await batcher.submit(slot, (run) => run.add(keys, texts));
     if (!Array.isArray(answer) || typeof answer[0] !== 'string') {
       throw new UnreadableAnswerError('a script');
@@ -213,7 +266,7 @@ export class RedisState implements StateStore {
   }
 
   #peek({ client, layout }: Session, key: string): Promise<unknown> {
-    const [state] = layout.stateNamesOf(key, layout.slotOf(key));
+    const state = layout.prefix + key;
     const { requestTimeoutMs: timeoutMs } = this.#settings;
     const what = 'a look at a state';
     return evaluateWithin(client, { script: PEEK, keys: [state], args: [], timeoutMs, what });
@@ -226,8 +279,8 @@ export class RedisState implements StateStore {
 }
 
 /** Messages that are committed, or known to be, are acknowledged on the strength of that. */
-function lasts([is]: Answer): boolean {
-  return is === 'committed' || is === 'known';
+function lasts([is, ...rest]: Answer): boolean {
+  return is === 'committed' || is === 'known' || (is === 'moved' && rest.length > 3);
 }
 
 /** As scripts/state.ts reads them. */
@@ -283,6 +336,40 @@ function versionOf(value: unknown): number {
 }
 
 function fenceOf([, fence]: Answer): string {
-  if (typeof fence === 'string') return fence;
+  return tokenOf(fence);
+}
+
+function tokenOf(value: unknown): string {
+  if (typeof value === 'string') return value;
   throw new UnreadableAnswerError('a script');
+}
+
+function sightOf(
+  [, version, value, fence, ...marks]: Answer,
+  messages: readonly CommitMessage[],
+): Sight {
+  if (value !== null && typeof value !== 'string') throw new UnreadableAnswerError('a script');
+  return {
+    value,
+    version: versionOf(version),
+    fence: tokenOf(fence),
+    marks: readMarks(marks, messages),
+  };
+}
+
+function refusalOf(
+  answer: Answer,
+  messages: readonly CommitMessage[],
+): Extract<CommitOutcome, { is: 'known' | 'too-old' | 'stale' }> {
+  const [is, ...rest] = answer;
+  switch (is) {
+    case 'known':
+      return { is, marks: readMarks(rest, messages) };
+    case 'old':
+      return { is: 'too-old', ids: rest.map((index) => messageAt(messages, index).id) };
+    case 'stale':
+      return { is, fence: fenceOf(answer) };
+    default:
+      throw new UnreadableAnswerError('a commit');
+  }
 }

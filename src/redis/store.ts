@@ -15,7 +15,7 @@ import type {
   StoreEvent,
 } from '../core/store.ts';
 import { readClaim, readDrop, readMessage, readRenew } from './answers.ts';
-import type { RedisClient } from './clients/client.ts';
+import type { RedisClient, Server } from './clients/client.ts';
 import { guaranteesOf } from './guarantees.ts';
 import { isTaken, Layout, NAME_TAKEN, newNonce } from './layout.ts';
 import { Listener } from './listener.ts';
@@ -41,7 +41,7 @@ interface Session {
 export class RedisStore implements LeaseStore {
   readonly name: string = 'redis';
   readonly guarantees: Guarantees;
-  readonly #connect: () => RedisClient | Promise<RedisClient>;
+  readonly #server: Server;
   readonly #settings: Settings;
   readonly #nonce = newNonce();
   #on: OnEvent = () => {};
@@ -49,8 +49,8 @@ export class RedisStore implements LeaseStore {
   /** What a person must mend before a claim can be granted. */
   #misconfigured: MisconfiguredError | null = null;
 
-  constructor(connect: () => RedisClient | Promise<RedisClient>, settings: Settings) {
-    this.#connect = connect;
+  constructor(server: Server, settings: Settings) {
+    this.#server = server;
     this.#settings = settings;
     this.guarantees = guaranteesOf(settings.minReplicas);
   }
@@ -58,7 +58,7 @@ export class RedisStore implements LeaseStore {
   async open(on: OnEvent): Promise<void> {
     if (this.#session !== null) throw new Error('the redis store is open already');
     this.#on = on;
-    const session = this.#begin(await this.#connect());
+    const session = this.#begin(await this.#server.connect());
     try {
       await this.#check(session);
       await warnOfEviction(session.client, this.#settings.requestTimeoutMs);
@@ -67,6 +67,19 @@ export class RedisStore implements LeaseStore {
       throw cause;
     }
     this.#session = session;
+  }
+
+  /**
+   * @internal Whether the locks are on that server, by the same client or at the same URL, so that one script can look at
+   * both; in a cluster they are in different slots.
+   */
+  isBeside({ from, isCluster }: Server): boolean {
+    return from === this.#server.from && !isCluster;
+  }
+
+  /** @internal The key of a lock. */
+  lockOf(key: string): string {
+    return this.#settings.prefix + key;
   }
 
   async claim(claim: Claim): Promise<ClaimOutcome> {

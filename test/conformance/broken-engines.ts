@@ -2,11 +2,17 @@
  * States and outboxes that are wrong in one way each, made of those in memory. The suites have to catch every one of them,
  * or they prove nothing.
  */
-import { memoryOutbox, memoryState } from 'leasehold/memory';
-import { defineEngineFixture, type Engine, type EngineFixture } from 'leasehold/testing';
+import { memory, memoryOutbox, memoryState } from 'leasehold/memory';
+import {
+  defineEngineFixture,
+  type Engine,
+  type EngineFixture,
+  type EngineWorld,
+} from 'leasehold/testing';
 import type {
   CommitMessage,
   Delivery,
+  Elision,
   Outbox,
   StateStore,
 } from '../../dist/src/consumer/contracts.js';
@@ -24,19 +30,20 @@ const HOOK = { notApplicable: 'only what one process sees is broken' } as const;
 function fixtureOf<Kind extends Engine>(
   name: string,
   make: (windowMs: number) => Kind,
+  elision: EngineFixture<Kind>['hooks']['elision'] = HOOK,
 ): EngineFixture<Kind> {
-  return defineEngineFixture<Kind, { engine(): Kind; close(): Promise<void> }>({
+  return defineEngineFixture<Kind, EngineWorld<Kind>>({
     name,
     async makeWorld({ windowMs }) {
       const engine = make(windowMs);
       return { engine: () => engine, close: async () => {} };
     },
-    hooks: { restart: HOOK, processes: HOOK },
+    hooks: { restart: HOOK, processes: HOOK, elision },
   });
 }
 
 export function brokenState({ name, methods }: BrokenEngine<StateStore>) {
-  return fixtureOf<StateStore>(name, (windowMs) => {
+  const make = (windowMs: number): StateStore => {
     const inner = memoryState({ windowMs });
     return {
       name,
@@ -46,10 +53,15 @@ export function brokenState({ name, methods }: BrokenEngine<StateStore>) {
       peek: (key) => inner.peek(key),
       commit: (commit) => inner.commit(commit),
       markDead: (key, messages) => inner.markDead(key, messages),
+      elision: (leases) => inner.elision?.(leases) ?? null,
       close: () => inner.close(),
       ...methods(inner),
     };
-  });
+  };
+  return fixtureOf<StateStore>(name, make, (world) => ({
+    state: world.engine(),
+    leases: memory(),
+  }));
 }
 
 export function brokenOutbox({ name, methods }: BrokenEngine<Outbox>) {
@@ -82,6 +94,25 @@ function changedMessages(
   };
 }
 
+/** Changes what is done without the lock. */
+function changedElision(
+  inner: StateStore,
+  change: (real: Elision) => Partial<Elision>,
+): Partial<StateStore> {
+  return {
+    elision(leases) {
+      const real = inner.elision?.(leases);
+      if (!real) return null;
+      return {
+        look: (key, lockName, messages) => real.look(key, lockName, messages),
+        commit: (commit) => real.commit(commit),
+        ...change(real),
+      };
+    },
+  };
+}
+
+const NO_LOCK = 'a lock that nobody takes';
 const LOWEST = { tokenText: '0'.repeat(20) };
 /** Long before the short window of the suite is over. */
 const FORGETS_AFTER_MS = 500;
@@ -224,6 +255,90 @@ export const brokenStates: readonly BrokenEngine<StateStore>[] = [
       load: (_, lease, messages) => inner.load('k', lease, messages),
       commit: (commit) => inner.commit({ ...commit, key: 'k' }),
     }),
+  },
+  {
+    name: 'commits without the lock while somebody has it',
+    caughtBy: [
+      'without its lock a state is not committed while somebody has it',
+      'without its lock a state is not committed while somebody shares it',
+    ],
+    methods: (inner) =>
+      changedElision(inner, (real) => ({
+        commit: (one) => real.commit({ ...one, lockName: NO_LOCK }),
+      })),
+  },
+  {
+    name: 'looks at a state while somebody has its lock',
+    caughtBy: ['without its lock a state is not committed while somebody has it'],
+    methods: (inner) =>
+      changedElision(inner, (real) => ({
+        look: (key, _, messages) => real.look(key, NO_LOCK, messages),
+      })),
+  },
+  {
+    name: 'does not look whether the state has moved',
+    caughtBy: [
+      'what has moved since it was seen is not committed, but seen anew',
+      'of commits without the lock on one sight one is done',
+    ],
+    methods: (inner) =>
+      changedElision(inner, (real) => ({
+        async commit(one) {
+          const outcome = await real.commit(one);
+          if (outcome.is !== 'moved') return outcome;
+          const { version, fence } = outcome;
+          return real.commit({ ...one, expectedVersion: version, expectedFence: fence });
+        },
+      })),
+  },
+  {
+    name: 'does not see that a state was read under its lock',
+    caughtBy: ['what has moved since it was seen is not committed, but seen anew'],
+    methods: (inner) =>
+      changedElision(inner, (real) => ({
+        async commit(one) {
+          const outcome = await real.commit(one);
+          if (outcome.is !== 'moved' || outcome.version !== one.expectedVersion) return outcome;
+          return real.commit({ ...one, expectedFence: outcome.fence });
+        },
+      })),
+  },
+  {
+    name: 'raises no fence when it commits without the lock',
+    caughtBy: ['a commit without the lock fences older leases'],
+    methods: (inner) => ({
+      load: (key, _, messages) => inner.load(key, { tokenText: '9'.repeat(20) }, messages),
+    }),
+  },
+  {
+    name: 'does not know a commit without the lock again',
+    caughtBy: ['a commit without the lock that is made again is done once'],
+    methods: (inner) =>
+      changedElision(inner, (real) => ({
+        commit(one) {
+          ids += 1;
+          return real.commit({ ...one, id: `${one.id}:${ids}` });
+        },
+      })),
+  },
+  {
+    name: 'writes without the lock what is left of a commit with a known id',
+    caughtBy: ['a commit without the lock refuses what is known or too old'],
+    methods: (inner) =>
+      changedElision(inner, (real) => ({
+        async commit(one) {
+          const outcome = await real.commit(one);
+          if (outcome.is !== 'known') return outcome;
+          const messages = one.messages.filter(({ id }) => !outcome.marks.has(id));
+          await real.commit({ ...one, messages });
+          return outcome;
+        },
+      })),
+  },
+  {
+    name: 'says of any leases that they are beside its states',
+    caughtBy: ['a store knows which leases are beside its states'],
+    methods: (inner) => ({ elision: () => inner.elision?.(memory()) ?? null }),
   },
 ];
 

@@ -116,7 +116,7 @@ test('a source that cannot go on is told by failed, and what is here is worked o
 
 test('locks that are closed end the consumer, and the messages are given back', async () => {
   const setting = makeSetting();
-  const consumer = start(setting);
+  const consumer = start(setting, { elideLock: false });
   await consumer.ready;
   await setting.locks.close();
   contribute(setting.queue, 'm1', 5);

@@ -35,8 +35,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'a known id is written all the same, and the rest with it',
     file: 'consumer/reducing.js',
-    find: 'items = this.#afterRefusal(items, outcome);',
-    replace: 'this.#afterRefusal(items, outcome); return null;',
+    find: 'items = this.#settling.known(items, outcome.marks);',
+    replace: '{ this.#settling.known(items, outcome.marks); return null; }',
   },
   {
     name: 'a commit of unknown outcome counts as made',
@@ -52,7 +52,7 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a state that a reducer left half changed is used again',
-    file: 'consumer/reducing.js',
+    file: 'consumer/reducer.js',
     find: '({ text } = await this.#step(this.#decode(text), [item]));',
     replace: '({ text } = await this.#step(base.state ??= this.#decode(text), [item]));',
   },
@@ -78,19 +78,19 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a copy of what is marked dead is acknowledged',
-    file: 'consumer/reducing.js',
-    find: "this.#settling.dead(dead, 'dead-before', detail);",
-    replace: 'this.#settling.duplicates(dead);',
+    file: 'consumer/settling.js',
+    find: "this.dead(dead, 'dead-before', 'it is marked as dead-lettered; this copy came again');",
+    replace: 'this.duplicates(dead);',
   },
   {
     name: 'a replay counts as dead',
-    file: 'consumer/reducing.js',
+    file: 'consumer/settling.js',
     find: "=== 'dead-lettered' && !item.isReplay",
     replace: "=== 'dead-lettered'",
   },
   {
     name: 'poison takes its batch with it',
-    file: 'consumer/reducing.js',
+    file: 'consumer/reducer.js',
     find: 'if (items.length === 1) {',
     replace:
       'if (items.length > 1) return { text: "", state: null, done: [], failures: items.map((item) => ({ item, cause })) };\nif (true) {',
@@ -112,8 +112,44 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'a state that came to nothing is kept as the reducer left it',
     file: 'consumer/reducing.js',
-    find: 'this.#kept?.put(key, { ...base, state: undefined });',
-    replace: 'this.#kept?.put(key, base);',
+    find: 'kept?.put(key, { ...base, state: undefined });',
+    replace: 'kept?.put(key, base);',
+  },
+  {
+    name: 'a commit without the lock does not look whether somebody has it',
+    file: 'memory/state.js',
+    find: 'if (space.isTaken(commit.lockName))',
+    replace: 'if (false)',
+  },
+  {
+    name: 'a commit without the lock does not look whether the state is the one that was seen',
+    file: 'memory/state.js',
+    find: 'if (version !== commit.expectedVersion || fence !== commit.expectedFence)',
+    replace: 'if (false)',
+  },
+  {
+    name: 'a commit without the lock that was not answered counts as made',
+    file: 'consumer/eliding.js',
+    find: 'calls.notAnswered(operation, cause);',
+    replace: 'return [];',
+  },
+  {
+    name: 'acknowledged before the commit without the lock',
+    file: 'consumer/eliding.js',
+    find: 'const id = commits.newId();',
+    replace: 'settling.applied(done); const id = commits.newId();',
+  },
+  {
+    name: 'without the lock, too, a state is used again as the reducer left it',
+    file: 'consumer/eliding.js',
+    find: 'base = { ...base, state: undefined };\n                        items = settling.known(items, outcome.marks);',
+    replace: 'items = settling.known(items, outcome.marks);',
+  },
+  {
+    name: 'what is too old for a commit without the lock is committed with the rest',
+    file: 'consumer/eliding.js',
+    find: 'items = settling.tooOld(items, outcome.ids);',
+    replace: 'settling.tooOld(items, outcome.ids); return [];',
   },
 ];
 

@@ -14,6 +14,7 @@ import type {
   ConsumerMetrics,
   DeadLetter,
   Delivery,
+  Elision,
   MessageSource,
   Outbox,
   StateStore,
@@ -127,7 +128,8 @@ class World {
     readonly isHandling: boolean;
     readonly waitMs: number;
     readonly ttlMs: number;
-    readonly retainMs: number;
+    /** Without the lock, where nobody has it, unless there is a time for which locks are kept. */
+    readonly retainMs: number | undefined;
     readonly maxBatch: number;
     readonly prefetch: number;
     readonly keys: number;
@@ -153,7 +155,7 @@ class World {
       keepState: random.chance(0.5),
       waitMs: random.pick([20, 100, 400]),
       ttlMs: random.pick([200, 500, 1_000]),
-      retainMs: random.pick([0, 50, 1_000]),
+      retainMs: random.pick([undefined, undefined, 0, 50, 1_000]),
       maxBatch: random.pick([1, 3, 50]),
       prefetch: random.pick([1, 5, 40]),
       keys: random.whole(1, 4),
@@ -249,7 +251,29 @@ class World {
         });
       },
       markDead: (key, messages) => this.remote(process, () => state.markDead(key, [...messages])),
+      elision: () => this.elisionFor(process),
       close: async () => {},
+    };
+  }
+
+  /** As on a server that has the locks as well as the states. */
+  elisionFor(process: Process): Elision {
+    const real = this.state.elision?.(this.modules.memory.memory(this.space));
+    if (!real) throw new Error('the memory engines elide no locks');
+    return {
+      look: (key, lockName, messages) =>
+        this.remote(process, () => real.look(key, lockName, [...messages])),
+      commit: (commit) => {
+        if (commit.messages.length === 0) this.wrong.push('a commit of nothing');
+        const whole = { ...commit, messages: [...commit.messages] };
+        return this.remote(process, async () => {
+          const isTaken = this.space.isTaken(commit.lockName);
+          const outcome = await real.commit(whole);
+          if (isTaken && outcome.is === 'committed') this.wrong.push('committed under a lock');
+          this.count(`elided: ${outcome.is}`);
+          return outcome;
+        });
+      },
     };
   }
 
@@ -367,7 +391,7 @@ class World {
       onFailed: retry({ maxAttempts, delayMs: 50 }),
       waitMs,
       ttlMs,
-      retainMs,
+      ...(retainMs === undefined ? {} : { retainMs }),
       maxBatch,
       clock,
       random: chance,

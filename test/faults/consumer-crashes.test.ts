@@ -28,6 +28,7 @@ const POINTS: readonly CrashPoint[] = [
   'after marking as dead',
   'after dead-lettering',
 ];
+const UNDER_A_LOCK: readonly CrashPoint[] = ['after commit', 'in mid-batch'];
 const BUSY_POINTS: readonly CrashPoint[] = ['after publish', 'after confirm'];
 const OUTBOX_POINTS: readonly CrashPoint[] = [
   'after putting',
@@ -104,12 +105,18 @@ lane('workers killed', TOOLS.rabbitmq, () => {
     };
   }
 
-  test.each(POINTS)('%s: every message is accounted for', TIMEOUT, async (point) => {
+  async function dieAt(point: CrashPoint, more: Partial<Order>): Promise<void> {
     const { books, order } = setUp();
     await books.publish(100);
-    await expectKilled(begin({ ...order, crash: { point, times: 2 } }));
+    await expectKilled(begin({ ...order, ...more, crash: { point, times: 2 } }));
     await succeed(books, order, point);
-  });
+  }
+
+  test.each(POINTS)('%s: every message is accounted for', TIMEOUT, (point) => dieAt(point, {}));
+
+  test.each(UNDER_A_LOCK)('under a lock, %s: every message is accounted for', TIMEOUT, (point) =>
+    dieAt(point, { elideLock: false }),
+  );
 
   test.each(BUSY_POINTS)('busy, %s: every message is accounted for', TIMEOUT, async (point) => {
     const { books, order, store } = setUp();

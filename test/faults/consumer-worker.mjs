@@ -9,7 +9,7 @@ import { partitioned, rabbitmq } from 'leasehold/rabbitmq';
 import { redis, redisOutbox, redisState } from 'leasehold/redis';
 
 const order = JSON.parse(process.env.LEASEHOLD_WORKER);
-const { queue, crash, ttlMs = 2_000, waitMs = 1_000, retainMs, workMs = 0 } = order;
+const { queue, crash, ttlMs = 2_000, waitMs = 1_000, retainMs, elideLock, workMs = 0 } = order;
 
 const dieAlone = () => process.kill(process.pid, 'SIGKILL');
 process.on('disconnect', dieAlone);
@@ -32,6 +32,7 @@ function watched(engine, points) {
     get(target, name) {
       const value = Reflect.get(target, name, target);
       if (typeof value !== 'function') return value;
+      if (name === 'elision') return (...args) => elisionOf(value.apply(target, args), points);
       return (...args) => {
         const { before, sent, answered, counts } = points[name] ?? {};
         if (before) reach(before);
@@ -45,6 +46,11 @@ function watched(engine, points) {
       };
     },
   });
+}
+
+/** What is done without locks reaches the same points. */
+function elisionOf(real, points) {
+  return real && watched(real, points);
 }
 
 function onServers({ amqp, redisUrl, partitions, minReplicas = 0 }) {
@@ -103,6 +109,7 @@ const consumer = consume({
   keyOf: (message) => message.body.account,
   waitMs,
   ...(retainMs === undefined ? {} : { retainMs }),
+  ...(elideLock === undefined ? {} : { elideLock }),
   maxBatch: 20,
   onBusy: onBusy(),
   onFailed: retry({ maxAttempts: 2, delayMs: 50 }),

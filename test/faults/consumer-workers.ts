@@ -47,6 +47,8 @@ export interface Order {
   readonly ttlMs?: number;
   readonly waitMs?: number;
   readonly retainMs?: number;
+  /** False: each lock is taken. */
+  readonly elideLock?: boolean;
   readonly keepState?: boolean;
   /** Busy messages go to an outbox, whose claims end after this. */
   readonly outboxLeaseMs?: number;

@@ -79,9 +79,11 @@ async function useLocks(stores: readonly [() => ReturnType<typeof redis>, boolea
 }
 
 async function useState(url: string): Promise<void> {
-  const state = redisState(url);
-  await state.open();
+  const client = new Redis(url, { enableReadyCheck: false });
+  client.on('error', () => {});
+  const state = redisState(client);
   try {
+    await state.open();
     const publishedAtMs = Date.now();
     // More than stand in the state itself.
     const messages = Array.from({ length: 60 }, (_, index) => {
@@ -100,8 +102,22 @@ async function useState(url: string): Promise<void> {
     const third = { ...commit, id: crypto.randomUUID(), messages: last };
     await state.commit({ ...third, expectedVersion: expectedVersion + 2 });
     await state.peek('k');
+    // What began as a fenced value.
+    const values = fenced(client, { prefix: 'state:' });
+    const version = await values.set('old', 'v', TOKEN, { ttlMs: 60_000 });
+    await state.commit({ ...third, key: 'old', expectedVersion: version });
+    // Without a lock.
+    const locks = redis(client);
+    const elision = state.elision?.(locks);
+    const seen = await elision?.look('free', 'free', last);
+    if (seen?.is !== 'seen') throw new Error(`the lock is not free: ${seen?.is}`);
+    const { version: free, fence } = seen;
+    const parts = { key: 'free', lockName: 'free', id: crypto.randomUUID(), value: 'v' };
+    const expected = { expectedVersion: free, expectedFence: fence };
+    await elision?.commit({ ...parts, ...expected, messages: last });
   } finally {
     await state.close();
+    client.disconnect();
   }
 }
 

@@ -9,9 +9,11 @@ import type { Redis } from 'ioredis';
 import { redisState } from 'leasehold/redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { CommitMessage, CommitOutcome, Mark } from '../../dist/src/consumer/contracts.js';
+import { RECORD_FORMAT } from '../../dist/src/redis/scripts/remembered.js';
 import { STATE } from '../../dist/src/redis/scripts/state.js';
 import { RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
+import { recordOf } from './record.ts';
 
 /** Times are whole or half eighths of it: the seconds that a run takes decide nothing. */
 const WINDOW_MS = 16 * 3_600_000;
@@ -27,15 +29,14 @@ for _, key in ipairs(KEYS) do
   local left = redis.call('PTTL', key)
   if left >= 0 then redis.call('PEXPIRE', key, string.format('%.0f', left - ms)) end
 end
-local g = redis.call('HGET', KEYS[1], 'g')
-if g then
-  local part = { struct.unpack('<BddI4dI4dI4d', g) }
-  for index, value in ipairs(part) do
-    local isTime = index == 2 or index == 3 or index == 5 or index == 7 or index == 9
-    if isTime and value > 0 then part[index] = value - ms end
+local record = redis.call('HGET', KEYS[1], 'r')
+if record then
+  local part = { struct.unpack('${RECORD_FORMAT}', record) }
+  local rest = string.sub(record, table.remove(part))
+  for _, index in ipairs({ 3, 4, 6, 9, 12 }) do
+    if part[index] > 0 then part[index] = part[index] - ms end
   end
-  part[10] = nil
-  redis.call('HSET', KEYS[1], 'g', struct.pack('<BddI4dI4dI4d', unpack(part)))
+  redis.call('HSET', KEYS[1], 'r', struct.pack('${RECORD_FORMAT}', unpack(part)) .. rest)
 end
 local dead = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
 for index = 1, #dead, 2 do
@@ -294,8 +295,8 @@ lane('what states on Redis remember', TOOLS.redis, () => {
 
   test('are whole ids, and not what the end of one and the start of the next make', async () => {
     const run = async (operation: string, ...texts: string[]) => {
-      const args = ['process', '86400000', String(WINDOW_MS), operation, ...texts];
-      const names = namesOf('a');
+      const args = ['process', '86400000', String(WINDOW_MS), '5', operation, ...texts];
+      const names = ['leasehold:epoch', ...namesOf('a')];
       return ((await client.eval(STATE.lua, names.length, ...names, ...args)) as unknown[])[0];
     };
     const textOf = (ids: readonly string[]) => ids.map((id) => `${id}${Date.now()}0`).join('');
@@ -341,18 +342,17 @@ lane('what states on Redis remember', TOOLS.redis, () => {
       await commit(1, [now('young')]);
       await age(5 * EIGHTH_MS);
       await commit(2, [now('next')]);
-      expect(await client.hmget(names[0] as string, '1', '2')).not.toContain(null);
+      expect((await recordOf(client, names[0] as string)).young).toEqual([1, 1, 0]);
       await age(3 * EIGHTH_MS + 30_000);
       // Its expiry is later than that.
       expect(await hashLeftMs()).toBeGreaterThan(0);
       await commit(3, [now('last')]);
       expect(await client.exists(names[2] as string)).toBe(0);
-      expect(await client.hexists(names[0] as string, '1')).toBe(0);
-      expect(await client.hexists(names[0] as string, '2')).toBe(1);
+      expect((await recordOf(client, names[0] as string)).young).toEqual([0, 2, 0]);
     });
 
     test('a generation is begun after half a window, once its last ids are forgotten', async () => {
-      const current = async () => (await client.hgetBuffer(names[0] as string, 'g'))?.[0];
+      const current = async () => (await recordOf(client, names[0] as string)).current;
       await commit(0, [{ ...now('ahead'), publishedAtMs: Date.now() + 7.5 * EIGHTH_MS }]);
       for (const [at, [eighths, generation]] of [
         [3, 1],

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { until } from '../servers/processes.ts';
 import { RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
+import { recordOf } from './record.ts';
 
 const HOUR_MS = 3_600_000;
 const lease = tokenOf(10n ** 18n);
@@ -131,7 +132,7 @@ lane('states on Redis', TOOLS.redis, () => {
     const copies = [message('a'), message('a', Date.now() - 2 * HOUR_MS)];
     for (const [key, some] of Object.entries({ k: copies, l: copies.toReversed() })) {
       expect(await state.commit(commit(key, 0, some))).toMatchObject({ is: 'committed' });
-      expect(await client.hstrlen(`state:${key}`, '1')).toBe(10);
+      expect((await recordOf(client, `state:${key}`)).young).toEqual([1, 0, 0]);
     }
     await state.close();
   });
@@ -189,12 +190,12 @@ lane('states on Redis', TOOLS.redis, () => {
     const all = Array.from({ length: 90 }, (_, index) => message(`m-${index}`));
     for (const [version, from] of [0, 30, 60].entries()) {
       await state.commit(commit('k', version, all.slice(from, from + 30)));
-      const inState = await client.hstrlen('state:k', '1');
+      const [inState] = (await recordOf(client, 'state:k')).young;
       expect([inState, await client.exists('leasehold:i1:state:k')]).toEqual(
         [
-          [300, 0],
+          [30, 0],
           [0, 1],
-          [300, 1],
+          [30, 1],
         ][version],
       );
     }
@@ -261,12 +262,12 @@ lane('states on Redis', TOOLS.redis, () => {
     expect(known).toMatchObject({ is: 'known' });
     expect(await state.commit(commit('k', 0, [message('a')]))).toMatchObject({ is: 'committed' });
     expect(await client.pttl('state:k')).toBe(-1);
-    expect(await client.hexists('state:k', 'd')).toBe(1);
+    expect((await recordOf(client, 'state:k')).mayHaveDead).toBe(true);
     // The last mark ends with the commit that applies its message.
     await state.commit(commit('k', 1, [message('dead', Date.now(), true)]));
     expect(await client.exists('leasehold:d:state:k')).toBe(0);
     await state.commit(commit('k', 2, [message('b')]));
-    expect(await client.hexists('state:k', 'd')).toBe(0);
+    expect((await recordOf(client, 'state:k')).mayHaveDead).toBe(false);
     await state.close();
   });
 

@@ -37,6 +37,13 @@ export interface RedisClient {
   close(): Promise<void>;
 }
 
+/** What the caller gave, and how to have a client of it. */
+export interface Server {
+  readonly from: unknown;
+  readonly isCluster: boolean;
+  readonly connect: () => RedisClient | Promise<RedisClient>;
+}
+
 /** A channel of Redis Cluster's sharded publish, by the name that `Layout` gave it. */
 export function isSharded(channel: string): boolean {
   return channel.startsWith('leasehold:s:');

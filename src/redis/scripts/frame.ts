@@ -4,20 +4,13 @@
  * KEYS  epoch; then a lock, members and an order for each operation (all in one hash slot)
  * ARGV  channel of the process that makes the step; then what the script needs
  */
-export const FRAME_LUA = `
-local call = redis.call
-local SHARED = 'leasehold:shared'
+
+/** The epochs alone. Around them stand `call`, `time`, `text`, and `operations`: how many of this run may ask for one. */
+export const EPOCH_LUA = `
 local EPOCH_START_S = 1577836800
 local EPOCH_MEMORY_MS = 86400000
-
-local channel = ARGV[1]
-local operations = (#KEYS - 1) / 3
-local time = call('TIME')
-local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
 local nowUs = (time[1] - EPOCH_START_S) * 1000000 + time[2]
 local lastEpoch, reserved
-
-local function text(number) return string.format('%.0f', number) end
 
 local function epochNow()
   lastEpoch = lastEpoch or tonumber(call('GET', KEYS[1]) or '0')
@@ -35,3 +28,15 @@ local function mint()
   return epoch
 end
 `;
+
+export const FRAME_LUA: string = `
+local call = redis.call
+local SHARED = 'leasehold:shared'
+
+local channel = ARGV[1]
+local operations = (#KEYS - 1) / 3
+local time = call('TIME')
+local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function text(number) return string.format('%.0f', number) end
+${EPOCH_LUA}`;

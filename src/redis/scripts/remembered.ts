@@ -4,21 +4,24 @@
  * An id is a hash of `WIDTH` bytes. There are three generations of them, of which one is written. It is half a window old
  * when the next one is begun, and it is forgotten whole when its latest message is older than the window.
  *
- * The youngest ids of a generation stand packed in a field of the state itself, so that nearly every commit is one read and
- * one write of one key. When there are more than fifty, all of them go to a hash of the generation's own. There they stand
+ * The youngest ids of a generation stand packed in the state itself, so that nearly every commit is one read and one write
+ * of one key. When there are more than fifty, all of them go to a hash of the generation's own. There they stand
  * some twenty in a field, and there are as many fields as their number asks for: with one more, only the entries of one other
  * field are split (linear hashing: Litwin, VLDB 1980). So a look costs one short field, and no step ever moves much.
  *
  * A hash expires by itself; the few ids in the state are forgotten by the first commit after their time.
  *
- * What a state keeps of all of them is one field, `g`:
+ * What a state keeps of all of them is one field, `r`:
  *
  * | part      | holds                                                                                              |
  * |-----------|----------------------------------------------------------------------------------------------------|
  * | current   | the generation that is written                                                                     |
- * | begun     | when it was begun, in ms                                                                           |
+ * | dead      | 1 while messages may be marked as dead-lettered                                                    |
+ * | begun     | when the generation was begun, in ms                                                               |
  * | forgotten | messages published up to then may have been forgotten                                              |
- * | 3 × count, latest | how many ids a generation's hash has, and when the latest of all its messages was published, in ms |
+ * | 3 × count, latest, young | how many ids a generation's hash has, when the latest of all its messages was published, in ms, and how many of its ids stand here |
+ * | young     | these ids, one generation after the other                                                          |
+ * | commit    | the id of the last commit; empty before the first                                                  |
  *
  * A message is judged only when it was published after `forgotten` and within the window. So nothing is applied twice when
  * the server's clock is set back, when the window is made longer, or when a generation was evicted: what may have been
@@ -27,34 +30,32 @@
 
 /** Bytes of an id; src/redis/state.ts makes them. */
 export const WIDTH = 10;
+/** The numbers at the start of a record, in the order of the table above. */
+export const RECORD_FORMAT = '<BBddI4dBI4dBI4dB';
 
 /**
- * For state.ts, which has `call`, `nowMs`, `windowMs`, and for each operation `state`, `first`, `ids`, `distinct` and `publishedMs`.
- * Nothing is written before `remember` or `refresh`, and nothing that they change lasts without `save`.
+ * For state.ts, which has `call`, `nowMs`, `windowMs`, `named`, and for each operation `state`, `first`, `ids`, `distinct` and `publishedMs`.
+ * Nothing is written before `remember` or `refresh`, and nothing that they change lasts until `record` is written.
  */
 export const REMEMBERED_LUA: string = `
 local WIDTH, IN_A_FIELD, YOUNG, GENERATIONS, SOME = ${WIDTH}, 20, 50, 3, 1000
 -- Expiries are that much later than they need be, so that few commits have to move one.
 local SPARE_MS, STEP_MS = 60000, 30000
-local FORMAT = '<BddI4dI4dI4d'
+local FORMAT = '${RECORD_FORMAT}'
 -- A field of each hash that is always there: without it, the hash is gone.
 local HERE = 'h'
 
-local current, begunMs, forgottenMs
+local current, begunMs, forgottenMs, mayHaveDead, lastCommit
 local counts, latestMs = {}, {}
--- The youngest ids of each generation, packed; nil for none.
+-- The youngest ids of each generation, packed; empty for none.
 local young = {}
--- Fields of the state to be removed; nil for none. Whether the young of the current generation have changed.
-local lost, isChanged
 -- The fields of hashes that were read, by generation.
 local texts
 
-local function lose(field)
-  lost = lost or {}
-  lost[#lost + 1] = field
+local function hashOf(generation)
+  if named > 1 then return KEYS[first + 1 + generation] end
+  return 'leasehold:i' .. generation .. ':' .. state
 end
-
-local function hashOf(generation) return KEYS[first + 1 + generation] end
 
 -- The young of the generation are still known.
 local function forgetHash(generation)
@@ -63,36 +64,39 @@ end
 
 local function forget(generation)
   forgetHash(generation)
-  if young[generation] then lose(tostring(generation)) end
-  latestMs[generation], young[generation] = 0, nil
+  latestMs[generation], young[generation] = 0, ''
 end
 
--- From the fields of the state, as \`read\` gives them.
-local function recall(found)
-  local text = found[3]
-  lost, isChanged, texts = nil, false, nil
-  if text then
-    current, begunMs, forgottenMs, counts[1], latestMs[1], counts[2], latestMs[2], counts[3], latestMs[3] =
-      struct.unpack(FORMAT, text)
-  else
-    current, begunMs, forgottenMs = 1, nowMs, 0
-    counts[1], latestMs[1], counts[2], latestMs[2], counts[3], latestMs[3] = 0, 0, 0, 0, 0, 0
+-- From the field of the state; false when there is none yet.
+local function recall(record)
+  texts = nil
+  if not record then
+    current, mayHaveDead, begunMs, forgottenMs, lastCommit = 1, false, nowMs, 0, ''
+    for generation = 1, GENERATIONS do
+      counts[generation], latestMs[generation], young[generation] = 0, 0, ''
+    end
+    return
   end
-  for generation = 1, GENERATIONS do young[generation] = text and found[3 + generation] or nil end
+  local flag, one, two, three, at
+  current, flag, begunMs, forgottenMs, counts[1], latestMs[1], one, counts[2], latestMs[2], two,
+    counts[3], latestMs[3], three, at = struct.unpack(FORMAT, record)
+  mayHaveDead = flag == 1
+  one, two, three = at + one * WIDTH, two * WIDTH, three * WIDTH
+  young[1] = string.sub(record, at, one - 1)
+  young[2], young[3] = '', ''
+  if two + three > 0 then
+    young[2] = string.sub(record, one, one + two - 1)
+    young[3] = string.sub(record, one + two, one + two + three - 1)
+  end
+  lastCommit = string.sub(record, one + two + three)
 end
 
--- Writes these fields of the state, and what is remembered.
-local function save(fields)
-  local at = #fields
-  fields[at + 1] = 'g'
-  fields[at + 2] = struct.pack(FORMAT, current, begunMs, forgottenMs,
-    counts[1], latestMs[1], counts[2], latestMs[2], counts[3], latestMs[3])
-  if isChanged and young[current] then
-    fields[at + 3], fields[at + 4] = tostring(current), young[current]
-  end
-  -- What is lost may be written anew.
-  if lost then call('HDEL', state, unpack(lost)) end
-  call('HSET', state, unpack(fields))
+-- What \`recall\` reads.
+local function record()
+  local one, two, three = young[1], young[2], young[3]
+  return struct.pack(FORMAT, current, mayHaveDead and 1 or 0, begunMs, forgottenMs,
+    counts[1], latestMs[1], #one / WIDTH, counts[2], latestMs[2], #two / WIDTH,
+    counts[3], latestMs[3], #three / WIDTH) .. one .. two .. three .. lastCommit
 end
 
 local function holds(text, id)
@@ -139,7 +143,19 @@ end
 
 -- Looks for ids in the hash of a generation, and notes those that it has.
 local function lookInHash(generation, found)
-  local all, fields, fieldOfId = fieldsFor(counts[generation]), {}, {}
+  local all = fieldsFor(counts[generation])
+  if #distinct == 1 then
+    -- Nearly always, and without a table for each step.
+    local id = distinct[1]
+    local some = call('HMGET', hashOf(generation), HERE, fieldOf(id, all))
+    if not some[1] then
+      forgetHash(generation)
+    elseif not found and some[2] and holds(some[2], id) then
+      found = { [id] = generation }
+    end
+    return found
+  end
+  local fields, fieldOfId = {}, {}
   for _, id in ipairs(distinct) do
     local field = fieldOf(id, all)
     fieldOfId[id], fields[field] = field, true
@@ -164,8 +180,9 @@ local function known()
   for step = 0, GENERATIONS - 1 do
     local generation = (current - 1 + step) % GENERATIONS + 1
     local text = young[generation]
-    if text then
-      for _, id in ipairs(distinct) do
+    if text ~= '' then
+      for index = 1, #distinct do
+        local id = distinct[index]
         if not (found and found[id]) and holds(text, id) then
           found = found or {}
           found[id] = generation
@@ -226,20 +243,19 @@ end
 
 -- Adds ids that the current generation has not, until the latest of them is older than the window.
 local function remember(fresh, untilMs)
-  local earlierMs, text = latestMs[current], young[current] or ''
+  local earlierMs, text = latestMs[current], young[current]
   latestMs[current] = math.max(earlierMs, untilMs)
   local size = #text / WIDTH + #fresh
   local isMade = false
   if size <= YOUNG then
-    if size > 0 then young[current], isChanged = text .. table.concat(fresh), true end
+    young[current] = text .. table.concat(fresh)
   else
     isMade = counts[current] == 0
     local all = {}
     for at = 1, #text, WIDTH do all[#all + 1] = string.sub(text, at, at + WIDTH - 1) end
     for _, id in ipairs(fresh) do all[#all + 1] = id end
     addToHash(all)
-    if young[current] then lose(tostring(current)) end
-    young[current], isChanged = nil, false
+    young[current] = ''
   end
   local isLater = math.floor(latestMs[current] / STEP_MS) > math.floor(earlierMs / STEP_MS)
   if isMade or isLater and counts[current] > 0 then

@@ -5,6 +5,7 @@
 export { outboxCases } from './outboxes.ts';
 export { stateCases } from './states.ts';
 export {
+  type BesideLocks,
   defineEngineFixture,
   type Engine,
   type EngineCase,

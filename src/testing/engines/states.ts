@@ -9,6 +9,7 @@ import type {
   Mark,
   StateStore,
 } from '../../consumer/contracts.ts';
+import { elisionCases } from './elision.ts';
 import { messageOf, tokenOf } from './samples.ts';
 import type { EngineCase, EngineTrial } from './suite.ts';
 
@@ -442,4 +443,5 @@ export const stateCases: readonly EngineCase<StateStore>[] = [
   },
   { name: 'states outlive a restart', run: survivesRestart, hooks: ['restart'] },
   { name: 'states outlive their store, and closing again does nothing', run: closes },
+  ...elisionCases,
 ];

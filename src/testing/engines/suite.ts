@@ -2,6 +2,8 @@
  * What a case of the suites for states and outboxes is, and how one is run. Nothing here knows a test runner.
  */
 import assert from 'node:assert/strict';
+import type { Elision, StateStore } from '../../consumer/contracts.ts';
+import type { LeaseStore } from '../../core/store.ts';
 import { actionOf, type Hook, type StoreModule, whyNot } from '../conformance/fixture.ts';
 import { delay, turn } from '../conformance/trial.ts';
 import { EngineProcess } from './process.ts';
@@ -32,6 +34,13 @@ export interface EngineHooks<World> {
   readonly restart: Hook<(world: World) => Promise<void>>;
   /** Lets other processes into this world, to be killed. */
   readonly processes: Hook<(world: World) => StoreModule>;
+  /** A state store of this world, and a lease store beside it, so that locks can be elided. Neither is open yet. */
+  readonly elision: Hook<(world: World) => BesideLocks>;
+}
+
+export interface BesideLocks {
+  readonly state: StateStore;
+  readonly leases: LeaseStore;
 }
 
 export interface EngineFixture<
@@ -46,7 +55,7 @@ export interface EngineFixture<
 
 export type EngineHookName = keyof EngineHooks<unknown>;
 
-export const engineHookNames: readonly EngineHookName[] = ['restart', 'processes'];
+export const engineHookNames: readonly EngineHookName[] = ['restart', 'processes', 'elision'];
 
 export interface EngineCase<Kind extends Engine> {
   /** Unique, and a sentence that is true of every engine that passes. */
@@ -87,6 +96,21 @@ export class EngineTrial<Kind extends Engine> {
     await this.settles('opening', engine.open());
     this.#open.push(engine);
     return engine;
+  }
+
+  /** Both of them open, and what the state store does without taking locks. */
+  async elision(): Promise<BesideLocks & { readonly elision: Elision }> {
+    const { state, leases } = actionOf(this.#fixture.hooks.elision)(this.#world);
+    await this.settles('opening', state.open());
+    this.#open.push(state);
+    await this.settles(
+      'opening',
+      leases.open(() => {}),
+    );
+    this.#open.push(leases);
+    const elision = state.elision?.(leases);
+    assert(elision, 'the state store says that these leases are not beside its states');
+    return { state, leases, elision };
   }
 
   async spawn(): Promise<EngineProcess> {

@@ -1,0 +1,96 @@
+/**
+ * Commits that take no lock, where states stand beside their locks: look at the state, reduce, and commit in a step that is
+ * refused unless the lock is free and the state is still the one that was seen.
+ *
+ * Nothing rests on luck. What does not succeed at once is worked on under the lock: that the key is wanted by others, that the
+ * reducer throws (what it throws about has to be a state under the lock), or that an engine does not answer, after which the
+ * ids tell what was committed. Source: lock elision (Rajwar and Goodman, MICRO 2001); see docs/adr/0096.
+ */
+import type { Calls } from './calls.ts';
+import type { Commits } from './commits.ts';
+import type { Elision, Sight } from './contracts.ts';
+import type { Base } from './kept.ts';
+import type { Item } from './message.ts';
+import type { Metrics } from './metrics.ts';
+import type { Reducer } from './reducer.ts';
+import type { Settling } from './settling.ts';
+
+/** Commits that are tried for one batch, before it waits for the lock: under it nobody else is faster. */
+const MAX_ATTEMPTS = 3;
+
+export interface ElidingParts {
+  readonly elision: Elision;
+  readonly reducer: Reducer;
+  readonly commits: Commits;
+  readonly calls: Calls;
+  readonly settling: Settling;
+  readonly metrics: Metrics;
+}
+
+export class Eliding {
+  readonly #parts: ElidingParts;
+
+  constructor(parts: ElidingParts) {
+    this.#parts = parts;
+  }
+
+  /** Works on a batch, and gives back what has to be worked on under the lock. Never rejects. */
+  async run(key: string, lockName: string, batch: readonly Item[]): Promise<readonly Item[]> {
+    const { elision, reducer, commits, calls, settling, metrics } = this.#parts;
+    let items = batch;
+    // Taken out: only a commit that was made puts one in again.
+    let base = commits.kept?.take(key) ?? null;
+    const isKept = base !== null;
+    let operation: 'look' | 'commit' = 'look';
+    try {
+      if (!base) {
+        const seen = await elision.look(key, lockName, items);
+        if (seen.is === 'locked') return items;
+        base = baseOf(seen);
+        items = settling.known(items, seen.marks);
+      }
+      operation = 'commit';
+      for (let attempt = 0; attempt < MAX_ATTEMPTS && items.length > 0; attempt += 1) {
+        const { text, state, done, failures } = await reducer.reduce(base, items);
+        if (failures.length > 0) return items;
+        const { version: expectedVersion, fence: expectedFence }: Base = base;
+        const expected = { expectedVersion, expectedFence };
+        const id = commits.newId();
+        const parts = { key, lockName, id, value: text, messages: done };
+        const outcome = await elision.commit({ ...parts, ...expected });
+        switch (outcome.is) {
+          case 'committed': {
+            const { version, fence } = outcome;
+            metrics.elided += 1;
+            const made = { epoch: null, version, fence, text, state };
+            commits.made(key, { base: made, done, failures, isKept });
+            return [];
+          }
+          case 'moved':
+            metrics.conflicts += 1;
+            base = baseOf(outcome);
+            items = settling.known(items, outcome.marks);
+            break;
+          case 'known':
+            base = { ...base, state: undefined };
+            items = settling.known(items, outcome.marks);
+            break;
+          case 'too-old':
+            base = { ...base, state: undefined };
+            items = settling.tooOld(items, outcome.ids);
+            break;
+          default:
+            metrics.conflicts += 1;
+            return items;
+        }
+      }
+    } catch (cause) {
+      calls.notAnswered(operation, cause);
+    }
+    return items;
+  }
+}
+
+function baseOf({ version, fence, value }: Sight): Base {
+  return { epoch: null, version, fence, text: value, state: undefined };
+}
