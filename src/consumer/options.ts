@@ -143,8 +143,6 @@ const JSON_CODEC: StateCodec<unknown> = { encode: JSON.stringify, decode: JSON.p
 export function readOptions(options: AnyOptions): Settings {
   checkParts(options);
   const { waitMs = DEFAULT_WAIT_MS, ttlMs, maxHoldMs } = options;
-  // Who wants locks to be kept wants them to be taken.
-  const mayElide = (options.elideLock ?? true) && !options.retainMs;
   const retainMs = options.retainMs ?? (options.keepState ? DEFAULT_KEEP_MS : DEFAULT_RETAIN_MS);
   return {
     source: options.source,
@@ -169,26 +167,37 @@ export function readOptions(options: AnyOptions): Settings {
     maxBatch: whole('maxBatch', options.maxBatch ?? DEFAULT_MAX_BATCH, 1, MAX_BATCH),
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
-    reduction: options.reduce
+    reduction: isReducing(options)
       ? {
           state: options.state,
           reduce: options.reduce,
           codec: options.stateCodec ?? JSON_CODEC,
           keepState: options.keepState ?? false,
-          elision: mayElide ? (options.state.elision?.(options.locks.store) ?? null) : null,
+          elision: elisionOf(options),
         }
       : null,
     handle: options.handle ?? null,
   };
 }
 
+function elisionOf({
+  state,
+  locks,
+  retainMs = 0,
+  elideLock = true,
+}: ReduceOptions<unknown, unknown>): Elision | null {
+  // Who wants locks to be kept wants them to be taken.
+  if (!elideLock || retainMs > 0 || !has(state, 'elision')) return null;
+  return state.elision?.(locks.store) ?? null;
+}
+
 function checkParts(options: AnyOptions | undefined): void {
   check(has(options?.source, 'republish'), 'give a source');
   check(has(options?.locks, 'acquire'), 'give locks: a LockManager');
   check(has(options, 'keyOf'), 'give keyOf');
-  const isReducing = has(options, 'reduce');
-  check(isReducing !== has(options, 'handle'), 'give either reduce or handle');
-  check(isReducing === has(options?.state, 'commit'), 'give a state with reduce, and only then');
+  const isReduced = isReducing(options);
+  check(isReduced !== has(options, 'handle'), 'give either reduce or handle');
+  check(isReduced === has(options?.state, 'commit'), 'give a state with reduce, and only then');
   for (const name of ['lockName', 'decode', 'idOf', 'publishedAtOf', 'random'] as const) {
     check(options?.[name] === undefined || has(options, name), `${name} is a function`);
   }
@@ -200,6 +209,10 @@ function checkParts(options: AnyOptions | undefined): void {
   const isCodec = codec === undefined || (has(codec, 'encode') && has(codec, 'decode'));
   check(isCodec, 'stateCodec has the functions encode and decode');
   checkClock(options?.clock ?? systemClock);
+}
+
+function isReducing(options: AnyOptions | undefined): options is ReduceOptions<unknown, unknown> {
+  return has(options, 'reduce');
 }
 
 /** Whether it has a function of this name. */

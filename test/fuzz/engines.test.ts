@@ -183,7 +183,16 @@ describe('options', () => {
     const consumers: Consumer[] = [];
     const shared = ['source', 'locks', 'keyOf', 'lockName', 'decode', 'idOf', 'publishedAtOf'];
     const times = ['onBusy', 'onFailed', 'waitMs', 'ttlMs', 'retainMs', 'maxHoldMs', 'maxBatch'];
-    const rest = ['clock', 'random', 'state', 'reduce', 'handle', 'stateCodec', 'keepState'];
+    const rest = [
+      'clock',
+      'random',
+      'state',
+      'reduce',
+      'handle',
+      'stateCodec',
+      'keepState',
+      'elideLock',
+    ];
     const fields = fc.oneof(fieldsOf(...shared, ...times, ...rest), anyValue);
     const property = fc.asyncProperty(fields, fc.boolean(), async (given, isReducing) => {
       const queue = new MemoryQueue();

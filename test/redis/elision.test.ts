@@ -6,7 +6,7 @@ import type { Redis } from 'ioredis';
 import { LockManager } from 'leasehold';
 import { consume, type Elision, type Sight, type StateStore } from 'leasehold/consumer';
 import { MemoryQueue, memorySource } from 'leasehold/memory';
-import { redis, redisState } from 'leasehold/redis';
+import { fenced, redis, redisState } from 'leasehold/redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { until } from '../servers/processes.ts';
 import { RedisServer } from '../servers/redis.ts';
@@ -85,6 +85,17 @@ lane('states on Redis without their locks', TOOLS.redis, () => {
     const outcome = await commit('k', seen, 'older still');
     expect(outcome).toMatchObject({ is: 'moved', value: 'new' });
     expect(await state.peek('k')).toBe('new');
+  });
+
+  test('a late write under a token that is still the highest is noticed', async () => {
+    const values = fenced(client, { prefix: 'state:' });
+    const last = { tokenText: '7'.padStart(20, '0') };
+    await values.set('k', 'of its time', last);
+    const seen = await see('k');
+    // Its lease is over, and nobody has come after it.
+    await values.set('k', 'late', last);
+    expect((await see('k')).fence).toBe(seen.fence);
+    expect(await commit('k', seen, 'v')).toMatchObject({ is: 'moved', value: 'late' });
   });
 
   test('commits of one turn share a token, and the next ones have a higher one', async () => {
