@@ -15,8 +15,11 @@ import type { Metrics } from './metrics.ts';
 import type { Reducer } from './reducer.ts';
 import type { Settling } from './settling.ts';
 
-/** Commits that are tried for one batch, before it waits for the lock: under it nobody else is faster. */
-const MAX_ATTEMPTS = 3;
+/**
+ * Commits that are tried for one batch, before it waits for the lock, under which nobody else is faster. Against one other
+ * process every second one is made; the lock costs both of them more than a few that are not.
+ */
+const MAX_ATTEMPTS = 8;
 
 export interface ElidingParts {
   readonly elision: Elision;
