@@ -6,17 +6,23 @@
  * `o`, `n` and `v` it has one field, `r`, for all that is remembered: see remembered.ts. One, since a commit reads and writes
  * it whole, and what a server does for a field is more than what its bytes cost.
  *
- * KEYS  for each operation: the state; dead, a sorted set of ids by the time of publishing; three generations of ids (all
- *       keys in one hash slot)
- * ARGV  process, fence memory in ms, window in ms; then for each operation
+ * KEYS  where the last epoch of locks stands; for each operation the state and, where all keys have to be named, dead (a sorted
+ *       set of ids by the time of publishing) and three generations of ids; behind them, for \`f\` and \`e\`, the lock (all keys in
+ *       one hash slot)
+ * ARGV  process, fence memory in ms, window in ms, how many keys of a state are named (1 or 5); then for each operation
  *       l<token>, messages                                  load
  *       c<token> <expected version> <commit id>, value, messages   commit
  *       m, messages                                         mark as dead-lettered
+ *       f, messages                                         look at a state whose lock nobody has
+ *       e<expected token> <expected version> <commit id>, value, messages   commit if nobody has the lock, and the state is
+ *                                                           the one that was seen; no token for one without a fence
  *       Messages are one text. Each is its id, when it was published in 13 digits of ms, and 1 for a replay or 0.
  * gives for each operation {'stale', the token at the fence}, {'failed', error}, or
  *       load    {'loaded', version, value, marks}
  *       commit  {'committed', version}, {'moved', version}, {'known', marks} or {'old', indices of messages}
  *       mark    {'marked', marks}
+ *       look    {'loaded', version, value, the token at the fence or '', marks}, or {'locked'}
+ *       commit without the lock, as a commit, but {'committed', version, its token}, {'moved', and all as a look}, or {'locked'}
  *       Marks are pairs: the index of a message, and \`a\` for applied or \`d\` for dead-lettered.
  *
  * What answers with marks has written something as well, so that `WAIT` covers what the marks stand for. An operation reads
