@@ -4,7 +4,7 @@
  *
  * Nothing rests on luck. What does not succeed at once is worked on under the lock: that the key is wanted by others, that the
  * reducer throws (what it throws about has to be a state under the lock), or that an engine does not answer, after which the
- * ids tell what was committed. Source: lock elision (Rajwar and Goodman, MICRO 2001); see docs/adr/0096.
+ * ids tell what was committed. Source: lock elision (Rajwar and Goodman, MICRO 2001); see docs/adr/0083.
  */
 import type { Calls } from './calls.ts';
 import type { Commits } from './commits.ts';

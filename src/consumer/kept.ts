@@ -2,8 +2,9 @@
  * States that are kept in memory with the grant under which they were read or written, or with what stands at their fence.
  *
  * The epoch of a token is new for each grant of the store, so that an equal epoch says: the lock was held all the time,
- * by this process. Without the lock it is the commit that looks whether the state is still this one. Two generations bound the memory without a look at each entry: what was not used for a whole turn is
- * forgotten, as its lock has been given back by then.
+ * by this process. Without the lock it is the commit that looks whether the state is still this one. Two generations bound
+ * the memory without a look at each entry: what was not used for a whole turn is forgotten, as its lock, if there was one,
+ * has been given back by then.
  */
 import type { Clock, Timer } from '../core/clock.ts';
 

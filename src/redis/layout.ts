@@ -48,9 +48,10 @@ export class Layout {
     return { lock, members: `leasehold:m:${tag}${lock}`, order: `leasehold:o:${tag}${lock}` };
   }
 
-  /** The keys of a state: see scripts/state.ts. */
+  /** The keys of a state that a run names: see scripts/state.ts, which makes the others itself where there is one server. */
   stateNamesOf(key: string, slot: number): [string, ...string[]] {
     const state = this.prefix + key;
+    if (!this.isCluster) return [state];
     const rest = this.#tag(slot) + state;
     const generations = [1, 2, 3].map((generation) => `leasehold:i${generation}:${rest}`);
     return [state, `leasehold:d:${rest}`, ...generations];

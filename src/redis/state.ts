@@ -148,16 +148,18 @@ export class RedisState implements StateStore {
     const texts = [`l${lease.tokenText}`, textOf(messages)];
     const answer = await this.#call(key, texts, (given) => given.length > 3);
     const [is, version, value, ...marks] = answer;
-    if (is === 'stale') return { is, fence: fenceOf(answer) };
-    const isValue = value === null || typeof value === 'string';
-    if (is !== 'loaded' || !isValue) throw new UnreadableAnswerError('a load');
-    return { is, value, version: versionOf(version), marks: readMarks(marks, messages) };
+    if (is === 'stale') return { is, fence: tokenOf(answer[1]) };
+    if (is !== 'loaded') throw new UnreadableAnswerError('a load');
+    return {
+      is,
+      value: readValue(value, 'a load'),
+      version: versionOf(version),
+      marks: readMarks(marks, messages),
+    };
   }
 
   async peek(key: string): Promise<string | null> {
-    const value = await this.#peek(this.#opened(), key);
-    if (value === null || typeof value === 'string') return value;
-    throw new UnreadableAnswerError('a look');
+    return readValue(await this.#peek(this.#opened(), key), 'a look');
   }
 
   async commit(commit: Commit): Promise<CommitOutcome> {
@@ -247,7 +249,7 @@ export class RedisState implements StateStore {
     const { client, layout, replicas, batcher } = this.#opened();
     const { connections } = client;
     const slot = layout.slotOf(key);
-    const keys = client.isCluster ? layout.stateNamesOf(key, slot) : [layout.prefix + key];
+    const keys = layout.stateNamesOf(key, slot);
     if (lock !== undefined) keys.push(lock);
     const answer = await batcher.submit(slot, (run) => run.add(keys, texts));
     if (!Array.isArray(answer) || typeof answer[0] !== 'string') {
@@ -266,7 +268,7 @@ export class RedisState implements StateStore {
   }
 
   #peek({ client, layout }: Session, key: string): Promise<unknown> {
-    const state = layout.prefix + key;
+    const [state] = layout.stateNamesOf(key, layout.slotOf(key));
     const { requestTimeoutMs: timeoutMs } = this.#settings;
     const what = 'a look at a state';
     return evaluateWithin(client, { script: PEEK, keys: [state], args: [], timeoutMs, what });
@@ -335,8 +337,10 @@ function versionOf(value: unknown): number {
   throw new UnreadableAnswerError('a script');
 }
 
-function fenceOf([, fence]: Answer): string {
-  return tokenOf(fence);
+/** `null` when there is none. */
+function readValue(value: unknown, what: string): string | null {
+  if (value === null || typeof value === 'string') return value;
+  throw new UnreadableAnswerError(what);
 }
 
 function tokenOf(value: unknown): string {
@@ -348,9 +352,8 @@ function sightOf(
   [, version, value, fence, ...marks]: Answer,
   messages: readonly CommitMessage[],
 ): Sight {
-  if (value !== null && typeof value !== 'string') throw new UnreadableAnswerError('a script');
   return {
-    value,
+    value: readValue(value, 'a script'),
     version: versionOf(version),
     fence: tokenOf(fence),
     marks: readMarks(marks, messages),
@@ -368,7 +371,7 @@ function refusalOf(
     case 'old':
       return { is: 'too-old', ids: rest.map((index) => messageAt(messages, index).id) };
     case 'stale':
-      return { is, fence: fenceOf(answer) };
+      return { is, fence: tokenOf(answer[1]) };
     default:
       throw new UnreadableAnswerError('a commit');
   }

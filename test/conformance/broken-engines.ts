@@ -304,7 +304,7 @@ export const brokenStates: readonly BrokenEngine<StateStore>[] = [
       })),
   },
   {
-    name: 'raises no fence when it commits without the lock',
+    name: 'lets older leases read what was committed without the lock',
     caughtBy: ['a commit without the lock fences older leases'],
     methods: (inner) => ({
       load: (key, _, messages) => inner.load(key, { tokenText: '9'.repeat(20) }, messages),

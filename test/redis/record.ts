@@ -8,10 +8,8 @@ export interface StateRecord {
   readonly mayHaveDead: boolean;
   /** Of each generation, how many of its ids stand in the state. */
   readonly young: readonly number[];
-  readonly lastCommit: string;
 }
 
-const WIDTH = 10;
 const HEADER = 18;
 const GENERATION = 13;
 
@@ -19,11 +17,5 @@ export async function recordOf(client: Redis, key: string): Promise<StateRecord>
   const bytes = await client.hgetBuffer(key, 'r');
   if (bytes === null) throw new Error(`'${key}' has no record`);
   const young = [1, 2, 3].map((number) => bytes[HEADER + number * GENERATION - 1] ?? 0);
-  const end = HEADER + 3 * GENERATION + WIDTH * young.reduce((sum, count) => sum + count, 0);
-  return {
-    current: bytes[0] ?? 0,
-    mayHaveDead: bytes[1] === 1,
-    young,
-    lastCommit: bytes.subarray(end).toString(),
-  };
+  return { current: bytes[0] ?? 0, mayHaveDead: bytes[1] === 1, young };
 }

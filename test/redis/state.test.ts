@@ -154,6 +154,16 @@ lane('states on Redis', TOOLS.redis, () => {
     await state.close();
   });
 
+  test('a copy at the end of a batch of ten thousand is one id with the first', async () => {
+    const state = await open();
+    const all = Array.from({ length: 10_000 }, (_, index) => message(`m-${index}`));
+    const batch = [...all, message('m-0')];
+    expect(await state.commit(commit('k', 0, batch))).toEqual({ is: 'committed', version: 1 });
+    const loaded = await state.load('k', lease, batch);
+    expect(loaded.is === 'loaded' && loaded.marks.size).toBe(10_000);
+    await state.close();
+  });
+
   test('of what is asked for in one turn each has its own answer, in runs of 32', async () => {
     const state = await open();
     const keys = Array.from({ length: 70 }, (_, index) => `k${index}`);

@@ -5,8 +5,10 @@
  * ARGV  channel of the process that makes the step; then what the script needs
  */
 
-/** The epochs alone. Around them stand `call`, `time`, `text`, and `operations`: how many of this run may ask for one. */
+/** The epochs alone. Around them stand `call`, `time`, and `operations`: how many of this run may ask for one. */
 export const EPOCH_LUA = `
+local function text(number) return string.format('%.0f', number) end
+
 local EPOCH_START_S = 1577836800
 local EPOCH_MEMORY_MS = 86400000
 local nowUs = (time[1] - EPOCH_START_S) * 1000000 + time[2]
@@ -37,6 +39,4 @@ local channel = ARGV[1]
 local operations = (#KEYS - 1) / 3
 local time = call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
-
-local function text(number) return string.format('%.0f', number) end
 ${EPOCH_LUA}`;

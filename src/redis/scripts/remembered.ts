@@ -34,7 +34,7 @@ export const WIDTH = 10;
 export const RECORD_FORMAT = '<BBddI4dBI4dBI4dB';
 
 /**
- * For state.ts, which has `call`, `nowMs`, `windowMs`, `named`, and for each operation `state`, `first`, `ids`, `distinct` and `publishedMs`.
+ * For state.ts, which has `call`, `text`, `nowMs`, `windowMs`, `named`, and for each operation `state`, `first`, `ids`, `distinct` and `publishedMs`.
  * Nothing is written before `remember` or `refresh`, and nothing that they change lasts until `record` is written.
  */
 export const REMEMBERED_LUA: string = `
@@ -99,9 +99,9 @@ local function record()
     counts[3], latestMs[3], #three / WIDTH) .. one .. two .. three .. lastCommit
 end
 
-local function holds(text, id)
-  local at = string.find(text, id, 1, true)
-  while at and at % WIDTH ~= 1 do at = string.find(text, id, at + 1, true) end
+local function holds(packed, id)
+  local at = string.find(packed, id, 1, true)
+  while at and at % WIDTH ~= 1 do at = string.find(packed, id, at + 1, true) end
   return at ~= nil
 end
 
@@ -179,11 +179,11 @@ local function known()
   local found
   for step = 0, GENERATIONS - 1 do
     local generation = (current - 1 + step) % GENERATIONS + 1
-    local text = young[generation]
-    if text ~= '' then
+    local packed = young[generation]
+    if packed ~= '' then
       for index = 1, #distinct do
         local id = distinct[index]
-        if not (found and found[id]) and holds(text, id) then
+        if not (found and found[id]) and holds(packed, id) then
           found = found or {}
           found[id] = generation
         end
@@ -217,10 +217,10 @@ local function addToHash(some)
   end
   local changed = {}
   for root in pairs(splits) do
-    local text = there[root] or ''
+    local packed = there[root] or ''
     changed[root] = ''
-    for at = 1, #text, WIDTH do
-      local id = string.sub(text, at, at + WIDTH - 1)
+    for at = 1, #packed, WIDTH do
+      local id = string.sub(packed, at, at + WIDTH - 1)
       local field = fieldOf(id, after)
       changed[field] = (changed[field] or '') .. id
     end
@@ -229,9 +229,9 @@ local function addToHash(some)
     changed[field] = (changed[field] or there[field] or '') .. id
   end
   local fields = { HERE, '1' }
-  for field, text in pairs(changed) do
+  for field, packed in pairs(changed) do
     fields[#fields + 1] = field
-    fields[#fields + 1] = text
+    fields[#fields + 1] = packed
     if #fields >= SOME then
       call('HSET', key, unpack(fields))
       fields = {}
@@ -243,23 +243,23 @@ end
 
 -- Adds ids that the current generation has not, until the latest of them is older than the window.
 local function remember(fresh, untilMs)
-  local earlierMs, text = latestMs[current], young[current]
+  local earlierMs, packed = latestMs[current], young[current]
   latestMs[current] = math.max(earlierMs, untilMs)
-  local size = #text / WIDTH + #fresh
+  local size = #packed / WIDTH + #fresh
   local isMade = false
   if size <= YOUNG then
-    young[current] = text .. table.concat(fresh)
+    young[current] = packed .. table.concat(fresh)
   else
     isMade = counts[current] == 0
     local all = {}
-    for at = 1, #text, WIDTH do all[#all + 1] = string.sub(text, at, at + WIDTH - 1) end
+    for at = 1, #packed, WIDTH do all[#all + 1] = string.sub(packed, at, at + WIDTH - 1) end
     for _, id in ipairs(fresh) do all[#all + 1] = id end
     addToHash(all)
     young[current] = ''
   end
   local isLater = math.floor(latestMs[current] / STEP_MS) > math.floor(earlierMs / STEP_MS)
   if isMade or isLater and counts[current] > 0 then
-    call('PEXPIREAT', hashOf(current), string.format('%.0f', latestMs[current] + windowMs + SPARE_MS))
+    call('PEXPIREAT', hashOf(current), text(latestMs[current] + windowMs + SPARE_MS))
   end
 end
 

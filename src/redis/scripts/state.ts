@@ -44,39 +44,29 @@ export const STATE: Script = script(
   `
 local call = redis.call
 local process, memoryMs, windowMs, named = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local operations = 1
 local time = call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
+-- All that take no lock share one epoch.
+local operations = 1
+${EPOCH_LUA}
 -- Of the operation: its token, its first key, and where that stands.
 local token, state, first
-
-local function text(number) return string.format('%.0f', number) end
-${EPOCH_LUA}
 -- Its messages: ids in order, without repetitions too, and what is known of each.
 local ids, distinct, publishedMs, isReplay
 ${STALE_LUA}
 ${REMEMBERED_LUA}
 local TIME_DIGITS, GRANTS_PER_EPOCH = ${TIME_DIGITS}, ${GRANTS_PER_EPOCH}
 
-local NONE = {}
-
-local function readMessages(text)
-  ids, publishedMs, isReplay = {}, {}, NONE
-  distinct = ids
-  local count = 0
-  for at = 1, #text, WIDTH + TIME_DIGITS + 1 do
-    local id = string.sub(text, at, at + WIDTH - 1)
-    local ms = tonumber(string.sub(text, at + WIDTH, at + WIDTH + TIME_DIGITS - 1))
+local function readMessages(packed)
+  ids, distinct, publishedMs, isReplay = {}, {}, {}, {}
+  for at = 1, #packed, WIDTH + TIME_DIGITS + 1 do
+    local id = string.sub(packed, at, at + WIDTH - 1)
+    local ms = tonumber(string.sub(packed, at + WIDTH, at + WIDTH + TIME_DIGITS - 1))
     local other = publishedMs[id]
-    if other and distinct == ids then distinct = { unpack(ids) } end
-    count = count + 1
-    ids[count] = id
-    if distinct ~= ids and not other then distinct[#distinct + 1] = id end
+    ids[#ids + 1] = id
+    if not other then distinct[#distinct + 1] = id end
     if not other or other < ms then publishedMs[id] = ms end
-    if string.byte(text, at + WIDTH + TIME_DIGITS) == 49 then
-      if isReplay == NONE then isReplay = {} end
-      isReplay[id] = true
-    end
+    if string.byte(packed, at + WIDTH + TIME_DIGITS) == 49 then isReplay[id] = true end
   end
 end
 
@@ -121,8 +111,8 @@ local function dead()
 end
 
 local function markDead(id)
-  call('ZADD', deadKey(), string.format('%.0f', boundedMs(id)), id)
-  call('PEXPIRE', deadKey(), string.format('%.0f', 2 * windowMs + SPARE_MS))
+  call('ZADD', deadKey(), text(boundedMs(id)), id)
+  call('PEXPIRE', deadKey(), text(2 * windowMs + SPARE_MS))
 end
 
 -- Answers with the marks, and remembers known ids for as long as their latest copy asks for.
@@ -274,7 +264,7 @@ local function mark(messages)
     end
   end
   local answer = marked({ 'marked' }, applied, buried)
-  call('ZREMRANGEBYSCORE', deadKey(), '-inf', string.format('%.0f', nowMs - windowMs))
+  call('ZREMRANGEBYSCORE', deadKey(), '-inf', text(nowMs - windowMs))
   mayHaveDead = true
   call('HSET', state, 'r', record())
   if not found[3] then call('PEXPIRE', state, memoryMs) end

@@ -45,8 +45,7 @@ async function granted(leases: LeaseStore, parts: Partial<Claim> = {}): Promise<
   const outcome = await leases.claim(claim);
   assert.equal(outcome.is, 'granted');
   if (outcome.is !== 'granted') throw new Error('unreachable');
-  const token = BigInt(outcome.epoch) * BigInt(GRANTS_PER_EPOCH) + 1n;
-  return [claim, { tokenText: String(token).padStart(20, '0') }];
+  return [claim, tokenOf(outcome.epoch * BigInt(GRANTS_PER_EPOCH) + 1n)];
 }
 
 async function see(elision: Elision, ids: readonly string[] = []): Promise<Sight> {
@@ -163,9 +162,9 @@ async function fencesOlderLeases(trial: Trial): Promise<void> {
 async function behindAnotherFence(trial: Trial): Promise<void> {
   const { state, elision } = await trial.elision();
   // Higher than any that a lock of today has: as after a change of the engine.
-  const highest = tokenOf(9);
-  const fence = highest.tokenText.replaceAll('0', '9');
-  await state.load(KEY, { tokenText: fence }, []);
+  const highest = tokenOf(10n ** 20n - 1n);
+  const fence = highest.tokenText;
+  await state.load(KEY, highest, []);
   const outcome = await elision.commit(commitOf({ expectedFence: fence }));
   assert.deepEqual(outcome, { is: 'stale', fence });
   assert.equal(await state.peek(KEY), null);
@@ -236,7 +235,7 @@ async function elsewhere(trial: Trial): Promise<void> {
 }
 
 const hooks = ['elision'] as const;
-const waiting = { units: 1, capacity: 2 };
+const sharing = { units: 1, capacity: 2 };
 
 export const elisionCases: readonly EngineCase<StateStore>[] = [
   { name: 'without its lock a state is committed as with it', run: committed, hooks },
@@ -247,7 +246,7 @@ export const elisionCases: readonly EngineCase<StateStore>[] = [
   },
   {
     name: 'without its lock a state is not committed while somebody shares it',
-    run: (trial) => keptOut(trial, waiting),
+    run: (trial) => keptOut(trial, sharing),
     hooks,
   },
   { name: 'a lock that is over keeps nobody out', run: heldByNobody, hooks },

@@ -4,7 +4,7 @@ import type { Token } from '../../core/fence.ts';
 
 const TOKEN_DIGITS = 20;
 
-export function tokenOf(token: number): Token {
+export function tokenOf(token: number | bigint): Token {
   return { tokenText: String(token).padStart(TOKEN_DIGITS, '0') };
 }
 
