@@ -90,6 +90,7 @@ export const story: Workload = {
               'every total is compared with what was published; a row with a wrong one is void',
               'the limit adds with a bare INCRBY, which neither leaves out duplicates nor works for other effects than sums',
               'peers: lock, GET, SET, unlock and acknowledge for each message, with fewer messages',
+              'leasehold takes no lock that is free, as its states are on the server of its locks (elideLock)',
               'with partitions, the time in which the second process gets its half of them counts',
               'the p99 of leasehold is the upper bound of a bucket of its metrics',
             ],
