@@ -28,7 +28,7 @@ import { readPrefix, readReplicas, readWhole } from './options.ts';
 import { Replicas } from './replicas.ts';
 import { evaluateWithin } from './rights.ts';
 import { WIDTH } from './scripts/remembered.ts';
-import { KEYS_OF_A_STATE, PEEK, STATE, TIME_DIGITS } from './scripts/state.ts';
+import { KEYS_OF_A_STATE, PEEK, STATE, TIME_DIGITS, VALUES_OF_AN_ANSWER } from './scripts/state.ts';
 import { explain, warnOfEviction } from './setup.ts';
 import { RedisStore } from './store.ts';
 import { within } from './within.ts';
@@ -54,6 +54,7 @@ export interface RedisStateOptions {
 
 export type StateSettings = Required<RedisStateOptions>;
 
+const NO_MARKS: ReadonlyMap<string, Mark> = new Map();
 /** Times are clamped to what their digits hold: what is beyond is as far out of any window. */
 const MAX_TIME_MS = 10 ** TIME_DIGITS - 1;
 const MIN_WINDOW_MS = 1_000;
@@ -99,7 +100,14 @@ interface Session {
   readonly batcher: Batcher<Run>;
 }
 
-type Answer = readonly [string, ...unknown[]];
+/** As scripts/state.ts gives it; what an answer has not is null. */
+interface Answer {
+  readonly is: unknown;
+  readonly version: unknown;
+  readonly value: unknown;
+  readonly token: unknown;
+  readonly list: readonly unknown[] | null;
+}
 
 export class RedisState implements StateStore {
   readonly name: string = 'redis';
@@ -145,16 +153,15 @@ export class RedisState implements StateStore {
   }
 
   async load(key: string, lease: Token, messages: readonly CommitMessage[]): Promise<LoadOutcome> {
-    const texts = [`l${lease.tokenText}`, textOf(messages)];
-    const answer = await this.#call(key, texts, (given) => given.length > 3);
-    const [is, version, value, ...marks] = answer;
-    if (is === 'stale') return { is, fence: tokenOf(answer[1]) };
+    const answer = await this.#call(key, [`l${lease.tokenText}`, textOf(messages)]);
+    const { is, version, value, token, list } = answer;
+    if (is === 'stale') return { is, fence: tokenOf(token) };
     if (is !== 'loaded') throw new UnreadableAnswerError('a load');
     return {
       is,
       value: readValue(value, 'a load'),
       version: versionOf(version),
-      marks: readMarks(marks, messages),
+      marks: readMarks(list, messages),
     };
   }
 
@@ -163,14 +170,14 @@ export class RedisState implements StateStore {
   }
 
   async commit(commit: Commit): Promise<CommitOutcome> {
-    const { key, lease, id, expectedVersion, value, messages } = commit;
-    const operation = `c${lease.tokenText} ${expectedVersion} ${id}`;
-    const answer = await this.#call(key, [operation, value, textOf(messages)], lasts);
-    const [is, ...rest] = answer;
-    switch (is) {
+    const { key, lease, value, messages } = commit;
+    const operation = `c${lease.tokenText} ${stepOf(commit)}`;
+    const answer = await this.#call(key, [operation, value, textOf(messages)]);
+    switch (answer.is) {
       case 'committed':
+        return { is: 'committed', version: commit.expectedVersion + 1 };
       case 'moved':
-        return { is, version: versionOf(rest[0]) };
+        return { is: 'moved', version: versionOf(answer.version) };
       default:
         return refusalOf(answer, messages);
     }
@@ -194,26 +201,20 @@ export class RedisState implements StateStore {
     messages: readonly CommitMessage[],
   ): Promise<LookOutcome> {
     if (lock === null) return { is: 'locked' };
-    const answer = await this.#call(
-      key,
-      ['f', textOf(messages)],
-      (given) => given.length > 4,
-      lock,
-    );
-    if (answer[0] === 'locked') return { is: 'locked' };
-    if (answer[0] !== 'loaded') throw new UnreadableAnswerError('a look at a state');
+    const answer = await this.#call(key, ['f', textOf(messages)], lock);
+    if (answer.is === 'locked') return { is: 'locked' };
+    if (answer.is !== 'loaded') throw new UnreadableAnswerError('a look at a state');
     return { is: 'seen', ...sightOf(answer, messages) };
   }
 
   async #commitElided(commit: ElidedCommit, lock: string | null): Promise<ElidedCommitOutcome> {
     if (lock === null) return { is: 'locked' };
-    const { key, expectedFence, expectedVersion, id, value, messages } = commit;
-    const operation = `e${expectedFence} ${expectedVersion} ${id}`;
-    const texts = [operation, value, textOf(messages)];
-    const answer = await this.#call(key, texts, lasts, lock);
-    switch (answer[0]) {
+    const { key, expectedFence, expectedVersion, value, messages } = commit;
+    const operation = `e${expectedFence} ${stepOf(commit)}`;
+    const answer = await this.#call(key, [operation, value, textOf(messages)], lock);
+    switch (answer.is) {
       case 'committed':
-        return { is: 'committed', version: versionOf(answer[1]), fence: tokenOf(answer[2]) };
+        return { is: 'committed', version: expectedVersion + 1, fence: tokenOf(answer.token) };
       case 'moved':
         return { is: 'moved', ...sightOf(answer, messages) };
       case 'locked':
@@ -228,9 +229,9 @@ export class RedisState implements StateStore {
     messages: readonly CommitMessage[],
   ): Promise<ReadonlyMap<string, Mark>> {
     if (messages.length === 0) return new Map();
-    const [is, ...marks] = await this.#call(key, ['m', textOf(messages)], () => true);
+    const { is, list } = await this.#call(key, ['m', textOf(messages)]);
     if (is !== 'marked') throw new UnreadableAnswerError('a mark');
-    return readMarks(marks, messages);
+    return readMarks(list, messages);
   }
 
   async close(): Promise<void> {
@@ -240,31 +241,26 @@ export class RedisState implements StateStore {
   }
 
   /** One operation, and then the replicas when somebody may rely on its answer for good. */
-  async #call(
-    key: string,
-    texts: readonly string[],
-    hasToLast: (answer: Answer) => boolean,
-    lock?: string,
-  ): Promise<Answer> {
+  async #call(key: string, texts: readonly string[], lock?: string): Promise<Answer> {
     const { client, layout, replicas, batcher } = this.#opened();
     const { connections } = client;
     const slot = layout.slotOf(key);
     const keys = layout.stateNamesOf(key, slot);
     if (lock !== undefined) keys.push(lock);
-    const answer = await batcher.submit(slot, (run) => run.add(keys, texts));
-    if (!Array.isArray(answer) || typeof answer[0] !== 'string') {
-      throw new UnreadableAnswerError('a script');
-    }
-    if (answer[0] === 'failed') throw new Error(`Redis: ${String(answer[1])} (${keys[0]})`);
-    if (hasToLast(answer as unknown as Answer)) await replicas.confirm(connections);
-    return answer as unknown as Answer;
+    const answer = (await batcher.submit(slot, (run) => run.add(keys, texts))) as Answer;
+    if (answer.is === 'failed') throw new Error(`Redis: ${String(answer.value)} (${keys[0]})`);
+    // What is committed, or known to be, is acknowledged on the strength of that.
+    const hasToLast = answer.is === 'committed' || (answer.list !== null && answer.is !== 'old');
+    if (hasToLast) await replicas.confirm(connections);
+    return answer;
   }
 
-  async #execute(client: RedisClient, { keys, args, length }: Run): Promise<readonly unknown[]> {
+  async #execute(client: RedisClient, { keys, args, length }: Run): Promise<readonly Answer[]> {
     const { requestTimeoutMs: timeoutMs } = this.#settings;
     const what = 'a load, a commit or a mark';
     const run = { script: STATE, keys, args, timeoutMs, what };
-    return answersTo(length, await evaluateWithin(client, run));
+    const values = answersTo(length * VALUES_OF_AN_ANSWER, await evaluateWithin(client, run));
+    return Array.from({ length }, (_, index) => answerAt(values, index * VALUES_OF_AN_ANSWER));
   }
 
   #peek({ client, layout }: Session, key: string): Promise<unknown> {
@@ -280,9 +276,21 @@ export class RedisState implements StateStore {
   }
 }
 
-/** Messages that are committed, or known to be, are acknowledged on the strength of that. */
-function lasts([is, ...rest]: Answer): boolean {
-  return is === 'committed' || is === 'known' || (is === 'moved' && rest.length > 3);
+function answerAt(values: readonly unknown[], at: number): Answer {
+  const list = values[at + 4];
+  if (list !== null && !Array.isArray(list)) throw new UnreadableAnswerError('a script');
+  return {
+    is: values[at],
+    version: values[at + 1],
+    value: values[at + 2],
+    token: values[at + 3],
+    list,
+  };
+}
+
+/** Which version a commit makes of which, and its own id. */
+function stepOf({ expectedVersion, id }: { expectedVersion: number; id: string }): string {
+  return `${expectedVersion} ${expectedVersion + 1} ${id}`;
 }
 
 /** As scripts/state.ts reads them. */
@@ -312,9 +320,10 @@ function shortOf(id: string): string {
 }
 
 function readMarks(
-  pairs: readonly unknown[],
+  pairs: readonly unknown[] | null,
   messages: readonly CommitMessage[],
 ): ReadonlyMap<string, Mark> {
+  if (pairs === null) return NO_MARKS;
   const marks = new Map<string, Mark>();
   for (let at = 0; at < pairs.length; at += 2) {
     const said = pairs[at + 1];
@@ -349,29 +358,28 @@ function tokenOf(value: unknown): string {
 }
 
 function sightOf(
-  [, version, value, fence, ...marks]: Answer,
+  { version, value, token, list }: Answer,
   messages: readonly CommitMessage[],
 ): Sight {
   return {
     value: readValue(value, 'a script'),
     version: versionOf(version),
-    fence: tokenOf(fence),
-    marks: readMarks(marks, messages),
+    fence: token === null ? '' : tokenOf(token),
+    marks: readMarks(list, messages),
   };
 }
 
 function refusalOf(
-  answer: Answer,
+  { is, token, list }: Answer,
   messages: readonly CommitMessage[],
 ): Extract<CommitOutcome, { is: 'known' | 'too-old' | 'stale' }> {
-  const [is, ...rest] = answer;
   switch (is) {
     case 'known':
-      return { is, marks: readMarks(rest, messages) };
+      return { is, marks: readMarks(list, messages) };
     case 'old':
-      return { is: 'too-old', ids: rest.map((index) => messageAt(messages, index).id) };
+      return { is: 'too-old', ids: (list ?? []).map((index) => messageAt(messages, index).id) };
     case 'stale':
-      return { is, fence: tokenOf(answer[1]) };
+      return { is, fence: tokenOf(token) };
     default:
       throw new UnreadableAnswerError('a commit');
   }

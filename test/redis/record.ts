@@ -10,12 +10,21 @@ export interface StateRecord {
   readonly young: readonly number[];
 }
 
-const HEADER = 18;
-const GENERATION = 13;
+const WIDTH = 10;
+/** Up to the young ids of the current generation, and from there to those of the others. */
+const [HEAD, OTHERS] = [31, 26];
 
 export async function recordOf(client: Redis, key: string): Promise<StateRecord> {
   const bytes = await client.hgetBuffer(key, 'r');
   if (bytes === null) throw new Error(`'${key}' has no record`);
-  const young = [1, 2, 3].map((number) => bytes[HEADER + number * GENERATION - 1] ?? 0);
-  return { current: bytes[0] ?? 0, mayHaveDead: bytes[1] === 1, young };
+  const byteAt = (at: number): number => bytes[at] ?? 0;
+  const [flags, current, size] = [byteAt(0), byteAt(1), byteAt(HEAD - 1)];
+  const othersAt = HEAD + size * WIDTH;
+  const young = [0, 0, 0];
+  young[current - 1] = size;
+  if (flags >= 2) {
+    young[current % 3] = byteAt(othersAt + OTHERS / 2 - 1);
+    young[(current + 1) % 3] = byteAt(othersAt + OTHERS - 1);
+  }
+  return { current, mayHaveDead: flags % 2 === 1, young };
 }

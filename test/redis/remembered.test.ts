@@ -9,7 +9,7 @@ import type { Redis } from 'ioredis';
 import { redisState } from 'leasehold/redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { CommitMessage, CommitOutcome, Mark } from '../../dist/src/consumer/contracts.js';
-import { RECORD_FORMAT } from '../../dist/src/redis/scripts/remembered.js';
+import { CURRENT_FORMAT, OTHERS_FORMAT, WIDTH } from '../../dist/src/redis/scripts/remembered.js';
 import { STATE } from '../../dist/src/redis/scripts/state.js';
 import { RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
@@ -30,13 +30,20 @@ for _, key in ipairs(KEYS) do
   if left >= 0 then redis.call('PEXPIRE', key, string.format('%.0f', left - ms)) end
 end
 local record = redis.call('HGET', KEYS[1], 'r')
-if record then
-  local part = { struct.unpack('${RECORD_FORMAT}', record) }
-  local rest = string.sub(record, table.remove(part))
-  for _, index in ipairs({ 3, 4, 6, 9, 12 }) do
+local function aged(format, text, at, times)
+  local part = { struct.unpack(format, text, at) }
+  local rest = table.remove(part)
+  for _, index in ipairs(times) do
     if part[index] > 0 then part[index] = part[index] - ms end
   end
-  redis.call('HSET', KEYS[1], 'r', struct.pack('${RECORD_FORMAT}', unpack(part)) .. rest)
+  return struct.pack(format, unpack(part)), rest, part
+end
+if record then
+  local head, at, part = aged('${CURRENT_FORMAT}', record, 1, { 3, 4, 6 })
+  local last = at + part[7] * ${WIDTH}
+  local younger, others = string.sub(record, at, last - 1), ''
+  if part[1] > 1 then others, last = aged('${OTHERS_FORMAT}', record, last, { 2, 5 }) end
+  redis.call('HSET', KEYS[1], 'r', head .. younger .. others .. string.sub(record, last))
 end
 local dead = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
 for index = 1, #dead, 2 do
@@ -297,14 +304,14 @@ lane('what states on Redis remember', TOOLS.redis, () => {
     const run = async (operation: string, ...texts: string[]) => {
       const args = ['process', '86400000', String(WINDOW_MS), '5', operation, ...texts];
       const names = ['leasehold:epoch', ...namesOf('a')];
-      return ((await client.eval(STATE.lua, names.length, ...names, ...args)) as unknown[])[0];
+      return client.eval(STATE.lua, names.length, ...names, ...args);
     };
     const textOf = (ids: readonly string[]) => ids.map((id) => `${id}${Date.now()}0`).join('');
     const ids = ['aaaaabbbbb', 'cccccddddd'];
-    const committed = await run(`c${lease.tokenText} 0 first`, 'v', textOf(ids));
-    expect(committed).toEqual(['committed', 1]);
+    const committed = await run(`c${lease.tokenText} 0 1 first`, 'v', textOf(ids));
+    expect(committed).toEqual(['committed', null, null, null, null]);
     const asked = textOf(['bbbbbccccc', 'cccccddddd']);
-    expect(await run(`l${lease.tokenText}`, asked)).toEqual(['loaded', 1, 'v', 2, 'a']);
+    expect(await run(`l${lease.tokenText}`, asked)).toEqual(['loaded', '1', 'v', null, [2, 'a']]);
   });
 
   describe('by time', () => {

@@ -15,12 +15,13 @@
  *
  * | part      | holds                                                                                              |
  * |-----------|----------------------------------------------------------------------------------------------------|
+ * | flags     | 1 while messages may be marked as dead-lettered, and 2 where other generations have something      |
  * | current   | the generation that is written                                                                     |
- * | dead      | 1 while messages may be marked as dead-lettered                                                    |
- * | begun     | when the generation was begun, in ms                                                               |
+ * | begun     | when it was begun, in ms                                                                           |
  * | forgotten | messages published up to then may have been forgotten                                              |
- * | 3 × count, latest, young | how many ids a generation's hash has, when the latest of all its messages was published, in ms, and how many of its ids stand here |
- * | young     | these ids, one generation after the other                                                          |
+ * | count, latest, size | how many ids its hash has, when the latest of all its messages was published, in ms, and how many of its ids stand here |
+ * | young     | these ids                                                                                          |
+ * | others    | only with the flag: count, latest and size of the generation that comes next and of the one after it, then their young |
  * | commit    | the id of the last commit; empty before the first                                                  |
  *
  * A message is judged only when it was published after `forgotten` and within the window. So nothing is applied twice when
@@ -30,85 +31,108 @@
 
 /** Bytes of an id; src/redis/state.ts makes them. */
 export const WIDTH = 10;
-/** The numbers at the start of a record, in the order of the table above. */
-export const RECORD_FORMAT = '<BBddI4dBI4dBI4dB';
+/** The numbers of a record, in the order of the table above. */
+export const CURRENT_FORMAT = '<BBddI4dB';
+export const OTHERS_FORMAT = '<I4dBI4dB';
+/** The most ids of a generation that stand in the state. */
+const YOUNG = 50;
+const IN_A_FIELD = 20;
+/** A field of each hash that is always there: without it, the hash is gone. */
+const HERE = 'h';
+/** Expiries are that much later than they need be, so that few commits have to move one. */
+export const SPARE_MS = 60_000;
+const STEP_MS = 30_000;
+/** So many values at most go to a command, or come from one: Lua's stack has an end. */
+export const SOME = 1_000;
 
-/**
- * For state.ts, which has `call`, `text`, `nowMs`, `windowMs`, `named`, and for each operation `state`, `first`, `ids`, `distinct` and `publishedMs`.
- * Nothing is written before `remember` or `refresh`, and nothing that they change lasts until `record` is written.
- */
-export const REMEMBERED_LUA: string = `
-local WIDTH, IN_A_FIELD, YOUNG, GENERATIONS, SOME = ${WIDTH}, 20, 50, 3, 1000
--- Expiries are that much later than they need be, so that few commits have to move one.
-local SPARE_MS, STEP_MS = 60000, 30000
-local FORMAT = '${RECORD_FORMAT}'
--- A field of each hash that is always there: without it, the hash is gone.
-local HERE = 'h'
-
-local current, begunMs, forgottenMs, mayHaveDead, lastCommit
-local counts, latestMs = {}, {}
--- The youngest ids of each generation, packed; empty for none.
-local young = {}
+/** The variables of `REMEMBERED_LUA`. */
+export const REMEMBERED_VARIABLES_LUA: string = `
+local current, begunMs, forgottenMs, mayHaveDead
+-- Of the current generation: how many ids its hash has, when its latest message was published, its youngest ids, packed, and
+-- those that are new.
+local count, latestMs, young, added
+-- The same of the other generations, by their numbers; nil where they have nothing.
+local others
+-- The record, and where the last commit stands in it.
+local recalled, commitAt
 -- The fields of hashes that were read, by generation.
 local texts
+-- The greatest power of two that is not above: asked again and again for the same number.
+local asked, power = 1, 1
+`;
 
+/**
+ * What nearly every operation needs, for state.ts, which has `call`, `text`, `sub`, `find`, `max`, `floor`, `keys`, `nowMs`, `windowMs`,
+ * `named`, `rarely`, and for each operation `state`, `first` and `distinct`. Nothing is written before `remember` or `refresh`, and
+ * nothing that they change lasts until `record` is written.
+ */
+export const REMEMBERED_LUA: string = `
 local function hashOf(generation)
-  if named > 1 then return KEYS[first + 1 + generation] end
+  if named > 1 then return keys[first + 1 + generation] end
   return 'leasehold:i' .. generation .. ':' .. state
 end
 
 -- The young of the generation are still known.
 local function forgetHash(generation)
-  counts[generation], forgottenMs = 0, math.max(forgottenMs, latestMs[generation])
+  local other = generation ~= current and others[generation]
+  forgottenMs = max(forgottenMs, other and other.latestMs or latestMs)
+  if other then other.count = 0 else count = 0 end
 end
 
-local function forget(generation)
-  forgetHash(generation)
-  latestMs[generation], young[generation] = 0, ''
+local function nextTo(generation) return generation % 3 + 1 end
+
+local function recallOthers(at)
+  local one, two, sizeOfOne, sizeOfTwo = {}, {}, nil, nil
+  one.count, one.latestMs, sizeOfOne, two.count, two.latestMs, sizeOfTwo, at =
+    struct.unpack('${OTHERS_FORMAT}', recalled, at)
+  local middle = at + sizeOfOne * ${WIDTH}
+  commitAt = middle + sizeOfTwo * ${WIDTH}
+  one.young, two.young = sub(recalled, at, middle - 1), sub(recalled, middle, commitAt - 1)
+  others = { [nextTo(current)] = one, [nextTo(nextTo(current))] = two }
 end
 
 -- From the field of the state; false when there is none yet.
 local function recall(record)
-  texts = nil
+  texts, recalled, others, added = nil, record, nil, ''
   if not record then
-    current, mayHaveDead, begunMs, forgottenMs, lastCommit = 1, false, nowMs, 0, ''
-    for generation = 1, GENERATIONS do
-      counts[generation], latestMs[generation], young[generation] = 0, 0, ''
-    end
+    current, begunMs, forgottenMs, mayHaveDead = 1, nowMs, 0, false
+    count, latestMs, young = 0, 0, ''
     return
   end
-  local flag, one, two, three, at
-  current, flag, begunMs, forgottenMs, counts[1], latestMs[1], one, counts[2], latestMs[2], two,
-    counts[3], latestMs[3], three, at = struct.unpack(FORMAT, record)
-  mayHaveDead = flag == 1
-  one, two, three = at + one * WIDTH, two * WIDTH, three * WIDTH
-  young[1] = string.sub(record, at, one - 1)
-  young[2], young[3] = '', ''
-  if two + three > 0 then
-    young[2] = string.sub(record, one, one + two - 1)
-    young[3] = string.sub(record, one + two, one + two + three - 1)
-  end
-  lastCommit = string.sub(record, one + two + three)
+  local flags, size, at
+  flags, current, begunMs, forgottenMs, count, latestMs, size, at = struct.unpack('${CURRENT_FORMAT}', record)
+  mayHaveDead = flags % 2 == 1
+  commitAt = at + size * ${WIDTH}
+  young = sub(record, at, commitAt - 1)
+  if flags > 1 then recallOthers(commitAt) end
+end
+
+-- Empty before the first.
+local function lastCommit() return recalled and sub(recalled, commitAt) or '' end
+
+local function recordOfOthers()
+  local one, two = others[nextTo(current)], others[nextTo(nextTo(current))]
+  if one.latestMs == 0 and two.latestMs == 0 then return '' end
+  return struct.pack('${OTHERS_FORMAT}', one.count, one.latestMs, #one.young / ${WIDTH},
+    two.count, two.latestMs, #two.young / ${WIDTH}) .. one.young .. two.young
 end
 
 -- What \`recall\` reads.
-local function record()
-  local one, two, three = young[1], young[2], young[3]
-  return struct.pack(FORMAT, current, mayHaveDead and 1 or 0, begunMs, forgottenMs,
-    counts[1], latestMs[1], #one / WIDTH, counts[2], latestMs[2], #two / WIDTH,
-    counts[3], latestMs[3], #three / WIDTH) .. one .. two .. three .. lastCommit
+local function record(commitId)
+  local rest = others and recordOfOthers() or ''
+  local flags = (mayHaveDead and 1 or 0) + (rest ~= '' and 2 or 0)
+  return struct.pack('${CURRENT_FORMAT}', flags, current, begunMs, forgottenMs, count, latestMs,
+    (#young + #added) / ${WIDTH}) .. young .. added .. rest .. commitId
 end
 
 local function holds(packed, id)
-  local at = string.find(packed, id, 1, true)
-  while at and at % WIDTH ~= 1 do at = string.find(packed, id, at + 1, true) end
+  local at = find(packed, id, 1, true)
+  while at and at % ${WIDTH} ~= 1 do at = find(packed, id, at + 1, true) end
   return at ~= nil
 end
 
-local function fieldsFor(count) return math.floor(count / IN_A_FIELD) + 1 end
+local function fieldsFor(count) return floor(count / ${IN_A_FIELD}) + 1 end
 
--- The greatest power of two that is not above: asked again and again for the same number.
-local asked, power = 1, 1
 local function powerBelow(number)
   if number ~= asked then
     asked, power = number, 1
@@ -124,173 +148,209 @@ local function fieldOf(id, fields)
   return field < fields and field or field - half
 end
 
--- The texts of these fields of a hash, and of those that were read before; nil when the hash is gone.
-local function textsOf(generation, fields)
-  texts = texts or { {}, {}, {} }
-  local known = texts[generation]
-  local missing = {}
-  for field in pairs(fields) do
-    if not known[field] then missing[#missing + 1] = field end
-  end
-  for from = 1, #missing, SOME do
-    local to = math.min(from + SOME - 1, #missing)
-    local some = call('HMGET', hashOf(generation), HERE, unpack(missing, from, to))
-    if not some[1] then return nil end
-    for index = from, to do known[missing[index]] = some[index - from + 2] or '' end
-  end
-  return known
-end
-
--- Looks for ids in the hash of a generation, and notes those that it has.
-local function lookInHash(generation, found)
-  local all = fieldsFor(counts[generation])
-  if #distinct == 1 then
-    -- Nearly always, and without a table for each step.
-    local id = distinct[1]
-    local some = call('HMGET', hashOf(generation), HERE, fieldOf(id, all))
-    if not some[1] then
-      forgetHash(generation)
-    elseif not found and some[2] and holds(some[2], id) then
-      found = { [id] = generation }
+-- Looks for the ids in what a generation has, and notes for those that are there which one it is.
+local function lookIn(generation, size, packed, found)
+  local one = distinct[1]
+  local isOne = distinct[2] == nil
+  if packed ~= '' then
+    if not isOne then
+      found = rarely().lookInYoung(generation, packed, found)
+    elseif holds(packed, one) then
+      found = found or { [one] = generation }
     end
-    return found
   end
-  local fields, fieldOfId = {}, {}
-  for _, id in ipairs(distinct) do
-    local field = fieldOf(id, all)
-    fieldOfId[id], fields[field] = field, true
-  end
-  local there = textsOf(generation, fields)
-  if not there then
+  if size == 0 then return found end
+  if not isOne then return rarely().lookInHash(generation, size, found) end
+  local some = call('HMGET', hashOf(generation), '${HERE}', fieldOf(one, fieldsFor(size)))
+  if not some[1] then
     forgetHash(generation)
-    return found
-  end
-  for id, field in pairs(fieldOfId) do
-    if not (found and found[id]) and holds(there[field], id) then
-      found = found or {}
-      found[id] = generation
-    end
+  elseif some[2] and holds(some[2], one) then
+    found = found or { [one] = generation }
   end
   return found
 end
 
 -- Of the messages' ids, those that are remembered, with the generation that has them; nil for none.
 local function known()
-  local found
-  for step = 0, GENERATIONS - 1 do
-    local generation = (current - 1 + step) % GENERATIONS + 1
-    local packed = young[generation]
-    if packed ~= '' then
-      for index = 1, #distinct do
-        local id = distinct[index]
-        if not (found and found[id]) and holds(packed, id) then
-          found = found or {}
-          found[id] = generation
-        end
-      end
-    end
-    if counts[generation] > 0 then found = lookInHash(generation, found) end
-  end
-  return found
-end
-
--- Writes ids to the hash of the current generation, which may have to be made.
-local function addToHash(some)
-  local key, count = hashOf(current), counts[current]
-  local before, after = fieldsFor(count), fieldsFor(count + #some)
-  local needed, splits, there, fieldOfId = {}, {}, {}, {}
-  for field = before, after - 1 do
-    local root = field
-    while root >= before do root = root - powerBelow(root) end
-    needed[root], splits[root] = true, true
-  end
-  for _, id in ipairs(some) do
-    local field = fieldOf(id, after)
-    fieldOfId[id] = field
-    if field < before then needed[field] = true end
-  end
-  if count > 0 then
-    there = textsOf(current, needed)
-  else
-    -- What is there was left by a state that somebody removed.
-    call('UNLINK', key)
-  end
-  local changed = {}
-  for root in pairs(splits) do
-    local packed = there[root] or ''
-    changed[root] = ''
-    for at = 1, #packed, WIDTH do
-      local id = string.sub(packed, at, at + WIDTH - 1)
-      local field = fieldOf(id, after)
-      changed[field] = (changed[field] or '') .. id
-    end
-  end
-  for id, field in pairs(fieldOfId) do
-    changed[field] = (changed[field] or there[field] or '') .. id
-  end
-  local fields = { HERE, '1' }
-  for field, packed in pairs(changed) do
-    fields[#fields + 1] = field
-    fields[#fields + 1] = packed
-    if #fields >= SOME then
-      call('HSET', key, unpack(fields))
-      fields = {}
-    end
-  end
-  if #fields > 0 then call('HSET', key, unpack(fields)) end
-  counts[current], texts = count + #some, nil
+  if not distinct[1] then return nil end
+  local found = lookIn(current, count, young)
+  if not others then return found end
+  local one, two = nextTo(current), nextTo(nextTo(current))
+  found = lookIn(one, others[one].count, others[one].young, found)
+  return lookIn(two, others[two].count, others[two].young, found)
 end
 
 -- Adds ids that the current generation has not, until the latest of them is older than the window.
 local function remember(fresh, untilMs)
-  local earlierMs, packed = latestMs[current], young[current]
-  latestMs[current] = math.max(earlierMs, untilMs)
-  local size = #packed / WIDTH + #fresh
-  local isMade = false
-  if size <= YOUNG then
-    young[current] = packed .. table.concat(fresh)
+  local earlierMs, isMade = latestMs, false
+  if untilMs > latestMs then latestMs = untilMs end
+  if #young / ${WIDTH} + #fresh <= ${YOUNG} then
+    added = fresh[2] and table.concat(fresh) or fresh[1] or ''
   else
-    isMade = counts[current] == 0
-    local all = {}
-    for at = 1, #packed, WIDTH do all[#all + 1] = string.sub(packed, at, at + WIDTH - 1) end
-    for _, id in ipairs(fresh) do all[#all + 1] = id end
-    addToHash(all)
-    young[current] = ''
+    isMade = count == 0
+    rarely().moveToHash(fresh)
   end
-  local isLater = math.floor(latestMs[current] / STEP_MS) > math.floor(earlierMs / STEP_MS)
-  if isMade or isLater and counts[current] > 0 then
-    call('PEXPIREAT', hashOf(current), text(latestMs[current] + windowMs + SPARE_MS))
+  if count == 0 then return end
+  if isMade or floor(latestMs / ${STEP_MS}) > floor(earlierMs / ${STEP_MS}) then
+    call('PEXPIREAT', hashOf(current), text(latestMs + windowMs + ${SPARE_MS}))
   end
-end
-
--- Nobody's clock is that far ahead; and nothing is remembered for longer than two windows.
-local function boundedMs(id) return math.min(publishedMs[id], nowMs + windowMs) end
-
--- A message that is known and was published later than what is remembered of it: its other copies are younger, too.
-local function refresh(found)
-  local late, untilMs = {}, 0
-  for id, generation in pairs(found) do
-    if boundedMs(id) > latestMs[generation] then
-      untilMs = math.max(untilMs, boundedMs(id))
-      if generation ~= current then late[#late + 1] = id end
-    end
-  end
-  if untilMs > 0 then remember(late, untilMs) end
 end
 
 -- Drops generations of which every message is too old, and begins the next one when it is time.
 local function forgetTheOld()
-  for generation = 1, GENERATIONS do
-    if latestMs[generation] > 0 and latestMs[generation] <= nowMs - windowMs then
-      if counts[generation] > 0 then call('UNLINK', hashOf(generation)) end
-      forget(generation)
-    end
+  local oldestMs = nowMs - windowMs
+  if latestMs > 0 and latestMs <= oldestMs then
+    if count > 0 then call('UNLINK', hashOf(current)) end
+    forgetHash(current)
+    latestMs, young = 0, ''
   end
-  local following = current % GENERATIONS + 1
-  if latestMs[current] == 0 then
+  if others then rarely().forgetOthers(oldestMs) end
+  if latestMs == 0 then
     begunMs = nowMs
-  elseif nowMs - begunMs >= windowMs / 2 and latestMs[following] == 0 then
-    current, begunMs = following, nowMs
+  elseif nowMs - begunMs >= windowMs / 2 then
+    rarely().beginNext()
   end
 end
+`;
+
+/** What is made only where it is needed, as functions of the table `rare`, for which `boundedMs` has to be there. */
+export const RARELY_REMEMBERED_LUA: string = `
+  -- The texts of these fields of a hash, and of those that were read before; nil when the hash is gone.
+  local function textsOf(generation, fields)
+    texts = texts or { {}, {}, {} }
+    local known = texts[generation]
+    local missing = {}
+    for field in pairs(fields) do
+      if not known[field] then missing[#missing + 1] = field end
+    end
+    for from = 1, #missing, ${SOME} do
+      local to = math.min(from + ${SOME} - 1, #missing)
+      local some = call('HMGET', hashOf(generation), '${HERE}', unpack(missing, from, to))
+      if not some[1] then return nil end
+      for index = from, to do known[missing[index]] = some[index - from + 2] or '' end
+    end
+    return known
+  end
+
+  function rare.lookInYoung(generation, packed, found)
+    for _, id in ipairs(distinct) do
+      if not (found and found[id]) and holds(packed, id) then
+        found = found or {}
+        found[id] = generation
+      end
+    end
+    return found
+  end
+
+  function rare.lookInHash(generation, size, found)
+    local all = fieldsFor(size)
+    local fields, fieldOfId = {}, {}
+    for _, id in ipairs(distinct) do
+      local field = fieldOf(id, all)
+      fieldOfId[id], fields[field] = field, true
+    end
+    local there = textsOf(generation, fields)
+    if not there then
+      forgetHash(generation)
+      return found
+    end
+    for id, field in pairs(fieldOfId) do
+      if not (found and found[id]) and holds(there[field], id) then
+        found = found or {}
+        found[id] = generation
+      end
+    end
+    return found
+  end
+
+  -- Writes ids to the hash of the current generation, which may have to be made.
+  local function addToHash(some)
+    local key = hashOf(current)
+    local before, after = fieldsFor(count), fieldsFor(count + #some)
+    local needed, splits, there, fieldOfId = {}, {}, {}, {}
+    for field = before, after - 1 do
+      local root = field
+      while root >= before do root = root - powerBelow(root) end
+      needed[root], splits[root] = true, true
+    end
+    for _, id in ipairs(some) do
+      local field = fieldOf(id, after)
+      fieldOfId[id] = field
+      if field < before then needed[field] = true end
+    end
+    if count > 0 then
+      there = textsOf(current, needed)
+    else
+      -- What is there was left by a state that somebody removed.
+      call('UNLINK', key)
+    end
+    local changed = {}
+    for root in pairs(splits) do
+      local packed = there[root] or ''
+      changed[root] = ''
+      for at = 1, #packed, ${WIDTH} do
+        local id = sub(packed, at, at + ${WIDTH} - 1)
+        local field = fieldOf(id, after)
+        changed[field] = (changed[field] or '') .. id
+      end
+    end
+    for id, field in pairs(fieldOfId) do
+      changed[field] = (changed[field] or there[field] or '') .. id
+    end
+    local fields = { '${HERE}', '1' }
+    for field, packed in pairs(changed) do
+      fields[#fields + 1] = field
+      fields[#fields + 1] = packed
+      if #fields >= ${SOME} then
+        call('HSET', key, unpack(fields))
+        fields = {}
+      end
+    end
+    if #fields > 0 then call('HSET', key, unpack(fields)) end
+    count, texts = count + #some, nil
+  end
+
+  -- Moves the young ids of the current generation to its hash, and these with them.
+  function rare.moveToHash(fresh)
+    local all = {}
+    for at = 1, #young, ${WIDTH} do all[#all + 1] = sub(young, at, at + ${WIDTH} - 1) end
+    for _, id in ipairs(fresh) do all[#all + 1] = id end
+    addToHash(all)
+    young = ''
+  end
+
+  -- A message that is known and was published later than what is remembered of it: its other copies are younger, too.
+  local function refresh(found)
+    local late, untilMs = {}, 0
+    for id, generation in pairs(found) do
+      local latestThere = generation == current and latestMs or others[generation].latestMs
+      if boundedMs(id) > latestThere then
+        untilMs = max(untilMs, boundedMs(id))
+        if generation ~= current then late[#late + 1] = id end
+      end
+    end
+    if untilMs > 0 then remember(late, untilMs) end
+  end
+
+  function rare.forgetOthers(oldestMs)
+    for generation, other in pairs(others) do
+      if other.latestMs > 0 and other.latestMs <= oldestMs then
+        if other.count > 0 then call('UNLINK', hashOf(generation)) end
+        forgetHash(generation)
+        other.latestMs, other.young = 0, ''
+      end
+    end
+  end
+
+  -- Unless that one still has something.
+  function rare.beginNext()
+    local following = nextTo(current)
+    if others and others[following].latestMs > 0 then return end
+    local third = nextTo(following)
+    others = {
+      [current] = { count = count, latestMs = latestMs, young = young },
+      [third] = others and others[third] or { count = 0, latestMs = 0, young = '' },
+    }
+    current, begunMs, count, latestMs, young = following, nowMs, 0, 0, ''
+  end
 `;

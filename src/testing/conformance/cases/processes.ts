@@ -37,7 +37,8 @@ async function excludeEachOther(trial: Trial): Promise<void> {
 }
 
 async function killedHolder(trial: Trial): Promise<void> {
-  const holder = await trial.spawn({ ttlMs: TTL_MS });
+  // On a busy machine it may be a while until it renews, and until somebody looks.
+  const holder = await trial.spawn({ ttlMs: 2 * TTL_MS });
   const { locks } = trial.participant();
   const old = await trial.settles('the lease', holder.call('acquire', 'held', KEY, {}));
   assert.equal(await locks.tryAcquire(KEY), null);
