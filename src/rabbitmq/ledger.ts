@@ -1,26 +1,34 @@
 /**
  * The deliveries of one channel that are not settled yet, and how they are: many acknowledgements in one frame.
  *
- * The broker numbers the deliveries of a channel from 1 on, and one frame can acknowledge all up to a number. So all
- * that were acknowledged in one turn of the event loop, and that come before the first unsettled one, are one frame;
- * those behind it are a frame each. As long as most deliveries are still being worked on, a few milliseconds are waited for
- * more: each frame is work for the broker, and each write wakes it.
+ * The broker numbers the deliveries of a channel from 1 on, and one frame can acknowledge all up to a number. So all that
+ * were acknowledged, and that come before the first unsettled one, are one frame; those behind it would be a frame each.
+ * A frame is work for the broker, and a write wakes it. So as long as there is enough to do, acknowledgements wait a few
+ * milliseconds for others, and those behind an unsettled one for that, unless it takes long.
  */
 import type { AmqpChannel } from './client.ts';
 import { type Gatherable, gather } from './gather.ts';
 
 /** How long acknowledgements wait for others, in milliseconds. */
 const WAIT_MS = 4;
-/** They wait while there are more unsettled deliveries than this many times theirs, so that the broker has more to send. */
+/** They wait while there are more than so many times as many unsettled deliveries, so that the broker has more to send. */
 const FEW = 2;
+/** Those that would be a frame each wait while more than half as many deliveries are unsettled. */
+const MANY = 1 / 2;
+/** What has been worked on for so many milliseconds is not waited for: it may take much longer. */
+const LONG_MS = 20;
 
 export class Ledger {
   readonly #channel: AmqpChannel;
   readonly #stream: Gatherable | undefined;
-  /** In the order of their numbers. */
-  readonly #open = new Set<number>();
+  /** When each was delivered, by the monotonic clock. In the order of their numbers. */
+  readonly #open = new Map<number, number>();
   #acknowledged: number[] = [];
   #flushed: Promise<void> | null = null;
+  #resolve: () => void = () => {};
+  #hasWaited = false;
+  #immediate: NodeJS.Immediate | undefined;
+  #timer: NodeJS.Timeout | undefined;
   #isLive = true;
 
   constructor(channel: AmqpChannel, stream: Gatherable | undefined) {
@@ -38,7 +46,7 @@ export class Ledger {
   }
 
   add(tag: number): void {
-    this.#open.add(tag);
+    this.#open.set(tag, performance.now());
   }
 
   /** Counts once for each delivery, and only while the channel is there. Resolves when the frames were sent. */
@@ -46,15 +54,9 @@ export class Ledger {
     if (!this.#isLive || !this.#open.delete(tag)) return this.#flushed ?? Promise.resolve();
     this.#acknowledged.push(tag);
     this.#flushed ??= new Promise((resolve) => {
-      const flush = (): void => {
-        this.flush();
-        resolve();
-      };
-      setImmediate(() => {
-        const isFew = this.#open.size > FEW * this.#acknowledged.length;
-        if (isFew && this.#isLive) setTimeout(flush, WAIT_MS);
-        else flush();
-      });
+      this.#resolve = resolve;
+      this.#hasWaited = false;
+      this.#immediate = setImmediate(this.#proceed);
     });
     return this.#flushed;
   }
@@ -64,20 +66,48 @@ export class Ledger {
     this.#send(() => this.#channel.nack(frame(tag), false, true));
   }
 
+  /** Sends what waits. */
   flush(): void {
+    clearImmediate(this.#immediate);
+    clearTimeout(this.#timer);
+    this.#sendFirst();
     const tags = this.#acknowledged;
     this.#acknowledged = [];
     this.#flushed = null;
-    if (tags.length === 0 || !this.#isLive) return;
-    // A Set keeps the order of insertion, which is that of the numbers.
-    const lowestOpen = this.#open.values().next().value ?? Number.POSITIVE_INFINITY;
-    let upTo = 0;
-    for (const tag of tags) if (tag < lowestOpen && tag > upTo) upTo = tag;
+    this.#resolve();
+    if (tags.length === 0) return;
     this.#send(() => {
-      gather(this.#stream);
-      if (upTo > 0) this.#channel.ack(frame(upTo), true);
-      for (const tag of tags) if (tag > lowestOpen) this.#channel.ack(frame(tag), false);
+      for (const tag of tags) this.#channel.ack(frame(tag), false);
     });
+  }
+
+  readonly #proceed = (): void => {
+    const [open, acknowledged] = [this.#open.size, this.#acknowledged.length];
+    const isFirstWait = !this.#hasWaited && open > FEW * acknowledged;
+    const mayWait = isFirstWait || (open > MANY * acknowledged && this.#isFirstYoung());
+    if (!mayWait || !this.#isLive) {
+      this.flush();
+      return;
+    }
+    if (!isFirstWait) this.#sendFirst();
+    this.#hasWaited = true;
+    this.#timer = setTimeout(this.#proceed, WAIT_MS);
+  };
+
+  #isFirstYoung(): boolean {
+    const [deliveredMs = 0] = this.#open.values();
+    return performance.now() - deliveredMs < LONG_MS;
+  }
+
+  /** Those before the first unsettled one: one frame. */
+  #sendFirst(): void {
+    // A Map keeps the order of insertion, which is that of the numbers.
+    const [lowestOpen = Number.POSITIVE_INFINITY] = this.#open.keys();
+    let upTo = 0;
+    for (const tag of this.#acknowledged) if (tag < lowestOpen && tag > upTo) upTo = tag;
+    if (upTo === 0) return;
+    this.#acknowledged = this.#acknowledged.filter((tag) => tag > upTo);
+    this.#send(() => this.#channel.ack(frame(upTo), true));
   }
 
   /** The channel is gone. */
@@ -89,7 +119,9 @@ export class Ledger {
 
   /** A channel that ends at this moment throws; then there is nothing to settle any more. */
   #send(write: () => void): void {
+    if (!this.#isLive) return;
     try {
+      gather(this.#stream);
       write();
     } catch {
       this.end();
