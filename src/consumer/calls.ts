@@ -37,31 +37,45 @@ export class Calls {
   /**
    * Makes a call until it is answered. `null` when it is not wanted any more: then it is not known whether it was done.
    */
-  async insist<Answer>(
+  insist<Answer>(
     operation: EngineOperation,
     call: () => Promise<Answer>,
     isWanted: () => boolean,
   ): Promise<Answer | null> {
-    for (let failures = 0; ; failures += 1) {
-      try {
-        return await call();
-      } catch (cause) {
-        this.notAnswered(operation, cause);
-        if (this.isHalted || !isWanted()) return null;
-        await this.sleep(this.retryMs(failures));
-        if (this.isHalted || !isWanted()) return null;
-      }
-    }
+    // Nearly every call is answered, and costs no more than its own promise then.
+    return attempt(call).catch((cause: unknown) => this.#again(operation, cause, call, isWanted));
   }
 
   /** `insist` for calls that answer nothing: whether it was answered. */
-  async done(
+  done(
     operation: EngineOperation,
     call: () => Promise<void>,
     isWanted: () => boolean,
   ): Promise<boolean> {
-    const answer = await this.insist(operation, () => call().then(() => true), isWanted);
-    return answer ?? false;
+    return attempt(call).then(isDone, async (cause: unknown) => {
+      const repeated = () => call().then(isDone);
+      return (await this.#again(operation, cause, repeated, isWanted)) ?? false;
+    });
+  }
+
+  async #again<Answer>(
+    operation: EngineOperation,
+    first: unknown,
+    call: () => Promise<Answer>,
+    isWanted: () => boolean,
+  ): Promise<Answer | null> {
+    let cause = first;
+    for (let failures = 0; ; failures += 1) {
+      this.notAnswered(operation, cause);
+      if (this.isHalted || !isWanted()) return null;
+      await this.sleep(this.retryMs(failures));
+      if (this.isHalted || !isWanted()) return null;
+      try {
+        return await call();
+      } catch (error) {
+        cause = error;
+      }
+    }
   }
 
   notAnswered(operation: EngineOperation, cause: unknown): void {
@@ -105,4 +119,17 @@ export class Calls {
     this.isHalted = true;
     for (const wake of [...this.#sleepers]) wake();
   }
+}
+
+/** An engine of the caller's may throw in place of rejecting, or give no promise. */
+function attempt<Answer>(call: () => Promise<Answer>): Promise<Answer> {
+  try {
+    return Promise.resolve(call());
+  } catch (cause) {
+    return Promise.reject(cause);
+  }
+}
+
+function isDone(): true {
+  return true;
 }

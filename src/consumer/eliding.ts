@@ -14,12 +14,15 @@ import type { Item } from './message.ts';
 import type { Metrics } from './metrics.ts';
 import type { Reducer } from './reducer.ts';
 import type { Settling } from './settling.ts';
+import { isPromise } from './work.ts';
 
 /**
  * Commits that are tried for one batch, before it waits for the lock, under which nobody else is faster. Against one other
  * process every second one is made; the lock costs both of them more than a few that are not.
  */
 const MAX_ATTEMPTS = 8;
+
+const NONE: readonly Item[] = [];
 
 export interface ElidingParts {
   readonly elision: Elision;
@@ -54,20 +57,27 @@ export class Eliding {
       }
       operation = 'commit';
       for (let attempt = 0; attempt < MAX_ATTEMPTS && items.length > 0; attempt += 1) {
-        const { text, state, done, failures } = await reducer.reduce(base, items);
+        // Nearly every reducer gives its state at once: what need not be waited for costs no turn.
+        const reduction = reducer.reduce(base, items);
+        const reduced = isPromise(reduction) ? await reduction : reduction;
+        const { text, state, done, failures } = reduced;
         if (failures.length > 0) return items;
-        const { version: expectedVersion, fence: expectedFence }: Base = base;
-        const expected = { expectedVersion, expectedFence };
-        const id = commits.newId();
-        const parts = { key, lockName, id, value: text, messages: done };
-        const outcome = await elision.commit({ ...parts, ...expected });
+        const outcome = await elision.commit({
+          key,
+          lockName,
+          id: commits.newId(),
+          expectedVersion: base.version,
+          expectedFence: base.fence,
+          value: text,
+          messages: done,
+        });
         switch (outcome.is) {
           case 'committed': {
             const { version, fence } = outcome;
             metrics.elided += 1;
             const made = { epoch: null, version, fence, text, state };
             commits.made(key, { base: made, done, failures, isKept });
-            return [];
+            return NONE;
           }
           case 'moved':
             metrics.conflicts += 1;

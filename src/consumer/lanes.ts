@@ -7,7 +7,6 @@ import type { Lease } from '../core/lease.ts';
 import type { AcquireOptions } from '../core/options.ts';
 import type { Calls } from './calls.ts';
 import * as diagnostics from './diagnostics.ts';
-import type { Eliding } from './eliding.ts';
 import { foldCopies, type Item } from './message.ts';
 import type { Metrics } from './metrics.ts';
 import type { Settings } from './options.ts';
@@ -99,7 +98,11 @@ export class Lanes {
         if (eliding) {
           void lease?.release();
           lease = null;
-          if (await this.#elide(lane, eliding)) continue;
+          const items = this.#takeBatch(lane);
+          if (items.length === 0) continue;
+          const left = await eliding.run(lane.key, lane.lockName, items);
+          if (left.length === 0) continue;
+          lane.waiting.unshift(...left);
         }
         // Asked for before the other is given back, so that the lock is passed on, or swapped for a place in the line.
         const next = isOnce ? null : this.#acquire(lane, options);
@@ -122,15 +125,6 @@ export class Lanes {
     if (lease && isKeeping) this.#retention?.kept(lane.key, epochOf(lease));
     // The end waits for this: afterwards nobody else need wait for the ttl.
     await lease?.release();
-  }
-
-  /** Whether nothing of a batch is left for the lock. */
-  async #elide(lane: Lane, eliding: Eliding): Promise<boolean> {
-    const items = this.#takeBatch(lane);
-    if (items.length === 0) return true;
-    const left = await eliding.run(lane.key, lane.lockName, items);
-    lane.waiting.unshift(...left);
-    return left.length === 0;
   }
 
   async #workOnce(lane: Lane, lease: Lease): Promise<void> {

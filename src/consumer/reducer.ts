@@ -15,6 +15,8 @@ export interface Reduced {
   readonly failures: readonly Failure[];
 }
 
+const NONE: readonly Failure[] = [];
+
 export class Reducer {
   readonly #reduction: Reduction;
 
@@ -22,23 +24,47 @@ export class Reducer {
     this.#reduction = reduction;
   }
 
-  /** All at once, and if the reducer throws, one after the other: so only those fail that throw by themselves. */
-  async reduce(base: Base, items: readonly Item[]): Promise<Reduced> {
+  /**
+   * All at once, and if the reducer throws, one after the other: so only those fail that throw by themselves. Gives a promise
+   * only for a reducer that does.
+   */
+  reduce(base: Base, items: readonly Item[]): Reduced | Promise<Reduced> {
     try {
       const state = base.state === undefined ? this.#decode(base.text) : base.state;
-      return { ...(await this.#step(state, items)), done: items, failures: [] };
+      const result = this.#reduction.reduce(state, items);
+      if (!isPromise(result)) return this.#all(result, items);
+      return this.#resolved(result, base, items);
     } catch (cause) {
-      if (items.length === 1) {
-        return { text: '', state: null, done: [], failures: [{ item: items[0] as Item, cause }] };
-      }
+      return this.#afterThrow(cause, base, items);
     }
+  }
+
+  async #resolved(result: Promise<unknown>, base: Base, items: readonly Item[]): Promise<Reduced> {
+    try {
+      return this.#all(await result, items);
+    } catch (cause) {
+      return this.#afterThrow(cause, base, items);
+    }
+  }
+
+  #all(state: unknown, items: readonly Item[]): Reduced {
+    return { text: this.#encode(state), state, done: items, failures: NONE };
+  }
+
+  #afterThrow(cause: unknown, base: Base, items: readonly Item[]): Reduced | Promise<Reduced> {
+    const [item] = items;
+    if (item === undefined || items.length > 1) return this.#singly(base, items);
+    return { text: '', state: null, done: [], failures: [{ item, cause }] };
+  }
+
+  async #singly(base: Base, items: readonly Item[]): Promise<Reduced> {
     let { text } = base;
     const done: Item[] = [];
     const failures: Failure[] = [];
     for (const item of items) {
       try {
         // From the text each time: a reducer that threw may have left a state half changed.
-        ({ text } = await this.#step(this.#decode(text), [item]));
+        text = this.#encode(await this.#reduction.reduce(this.#decode(text), [item]));
         done.push(item);
       } catch (cause) {
         failures.push({ item, cause });
@@ -47,15 +73,10 @@ export class Reducer {
     return { text: text ?? '', state: undefined, done, failures };
   }
 
-  async #step(
-    before: unknown,
-    items: readonly Item[],
-  ): Promise<{ readonly text: string; readonly state: unknown }> {
-    const result = this.#reduction.reduce(before, items);
-    const state = isPromise(result) ? await result : result;
+  #encode(state: unknown): string {
     const text = this.#reduction.codec.encode(state);
     if (typeof text !== 'string') throw new TypeError('the reducer returned what cannot be stored');
-    return { text, state };
+    return text;
   }
 
   #decode(text: string | null): unknown {

@@ -58,12 +58,13 @@ export class RabbitSource implements MessageSource {
     this.#run = this.#keepRunning(await this.#beginFirst());
   }
 
-  async acknowledge(deliveries: readonly Delivery[]): Promise<void> {
-    let flushed: Promise<void> | undefined;
+  /** Not `async`, since it is called for each batch. */
+  acknowledge(deliveries: readonly Delivery[]): Promise<void> {
+    let flushed = Promise.resolve();
     for (const { ledger, tag } of deliveries as readonly RabbitDelivery[]) {
       flushed = ledger.acknowledge(tag);
     }
-    await flushed;
+    return flushed;
   }
 
   async release(deliveries: readonly Delivery[]): Promise<void> {

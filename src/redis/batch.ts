@@ -7,7 +7,8 @@
 const MAX_OPERATIONS = 32;
 
 interface Operation {
-  readonly resolve: (answer: unknown) => void;
+  /** Reads the answer; what it throws is what the caller is told. */
+  readonly answered: (answer: unknown) => void;
   readonly reject: (cause: unknown) => void;
 }
 
@@ -28,12 +29,22 @@ export class Batcher<Run> {
     this.#execute = execute;
   }
 
-  /** The answer to one operation, which `add` adds to a run; rejects when it is not known whether it was done. */
-  submit(slot: number, add: (run: Run) => void): Promise<unknown> {
+  /**
+   * What `read` makes of the answer to one operation, which `add` adds to a run; rejects when it is not known whether it was
+   * done, and with what one of the two throws.
+   */
+  submit<T>(slot: number, add: (run: Run) => void, read: (answer: unknown) => T): Promise<T> {
     return new Promise((resolve, reject) => {
       const batch = this.#open.get(slot) ?? this.#beginBatch(slot);
       add(batch.run);
-      batch.operations.push({ resolve, reject });
+      const answered = (answer: unknown): void => {
+        try {
+          resolve(read(answer));
+        } catch (cause) {
+          reject(cause);
+        }
+      };
+      batch.operations.push({ answered, reject });
       if (batch.operations.length === MAX_OPERATIONS) {
         this.#open.delete(slot);
         this.#send(batch);
@@ -61,9 +72,11 @@ export class Batcher<Run> {
   }
 
   #send({ run, operations }: Batch<Run>): void {
+    // What could not be added has told its caller.
+    if (operations.length === 0) return;
     this.#execute(run).then(
       (answers) => {
-        for (const [index, { resolve }] of operations.entries()) resolve(answers[index]);
+        for (let at = 0; at < operations.length; at += 1) operations[at]?.answered(answers[at]);
       },
       (cause) => {
         for (const { reject } of operations) reject(cause);

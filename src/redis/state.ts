@@ -54,6 +54,7 @@ export interface RedisStateOptions {
 
 export type StateSettings = Required<RedisStateOptions>;
 
+const LOCKED = { is: 'locked' } as const;
 const NO_MARKS: ReadonlyMap<string, Mark> = new Map();
 /** Times are clamped to what their digits hold: what is beyond is as far out of any window. */
 const MAX_TIME_MS = 10 ** TIME_DIGITS - 1;
@@ -75,6 +76,18 @@ export function readStateOptions(options: RedisStateOptions): StateSettings {
   };
 }
 
+/** What scripts/state.ts is asked. */
+interface Operation {
+  readonly key: string;
+  /** Its kind, and what a commit depends on. */
+  readonly text: string;
+  /** Of a commit. */
+  readonly value?: string;
+  readonly messages: readonly CommitMessage[];
+  /** Where the lock is not taken. */
+  readonly lock?: string;
+}
+
 /** The keys and arguments of one run, in the order that the script wants. */
 class Run {
   readonly keys: string[];
@@ -86,9 +99,12 @@ class Run {
     this.args = [...args];
   }
 
-  add(keys: readonly string[], texts: readonly string[]): void {
-    this.keys.push(...keys);
-    this.args.push(...texts);
+  add(keys: readonly string[], { text, value, messages }: Operation): void {
+    const packed = packedOf(messages);
+    for (const key of keys) this.keys.push(key);
+    this.args.push(text);
+    if (value !== undefined) this.args.push(value);
+    this.args.push(packed);
     this.length += 1;
   }
 }
@@ -96,7 +112,6 @@ class Run {
 interface Session {
   readonly client: RedisClient;
   readonly layout: Layout;
-  readonly replicas: Replicas;
   readonly batcher: Batcher<Run>;
 }
 
@@ -132,13 +147,13 @@ export class RedisState implements StateStore {
     // A server of a cluster has to know all keys, or it would miss those that have moved to another one already.
     const named = client.isCluster ? KEYS_OF_A_STATE : 1;
     const args = [PROCESS, this.#memoryMs, String(this.windowMs), String(named)];
+    const replicas = new Replicas(client, this.#settings);
     const session = {
       client,
       layout,
-      replicas: new Replicas(client, this.#settings),
       batcher: new Batcher(
         (slot) => new Run(layout.epochKeyOf(slot), args),
-        (run) => this.#execute(client, run),
+        (run) => this.#execute({ client, replicas }, run),
       ),
     };
     try {
@@ -152,35 +167,33 @@ export class RedisState implements StateStore {
     this.#session = session;
   }
 
-  async load(key: string, lease: Token, messages: readonly CommitMessage[]): Promise<LoadOutcome> {
-    const answer = await this.#call(key, [`l${lease.tokenText}`, textOf(messages)]);
-    const { is, version, value, token, list } = answer;
-    if (is === 'stale') return { is, fence: tokenOf(token) };
-    if (is !== 'loaded') throw new UnreadableAnswerError('a load');
-    return {
-      is,
-      value: readValue(value, 'a load'),
-      version: versionOf(version),
-      marks: readMarks(list, messages),
-    };
+  load(key: string, lease: Token, messages: readonly CommitMessage[]): Promise<LoadOutcome> {
+    const operation = { key, text: `l${lease.tokenText}`, messages };
+    return this.#call(operation, ({ is, version, value, token, list }): LoadOutcome => {
+      if (is === 'stale') return { is, fence: tokenOf(token) };
+      if (is !== 'loaded') throw new UnreadableAnswerError('a load');
+      const marks = readMarks(list, messages);
+      return { is, value: readValue(value, 'a load'), version: versionOf(version), marks };
+    });
   }
 
   async peek(key: string): Promise<string | null> {
     return readValue(await this.#peek(this.#opened(), key), 'a look');
   }
 
-  async commit(commit: Commit): Promise<CommitOutcome> {
+  commit(commit: Commit): Promise<CommitOutcome> {
     const { key, lease, value, messages } = commit;
-    const operation = `c${lease.tokenText} ${stepOf(commit)}`;
-    const answer = await this.#call(key, [operation, value, textOf(messages)]);
-    switch (answer.is) {
-      case 'committed':
-        return { is: 'committed', version: commit.expectedVersion + 1 };
-      case 'moved':
-        return { is: 'moved', version: versionOf(answer.version) };
-      default:
-        return refusalOf(answer, messages);
-    }
+    const text = `c${lease.tokenText} ${stepOf(commit)}`;
+    return this.#call({ key, text, value, messages }, (answer): CommitOutcome => {
+      switch (answer.is) {
+        case 'committed':
+          return { is: 'committed', version: commit.expectedVersion + 1 };
+        case 'moved':
+          return { is: 'moved', version: versionOf(answer.version) };
+        default:
+          return refusalOf(answer, messages);
+      }
+    });
   }
 
   elision(leases: LeaseStore): Elision | null {
@@ -195,33 +208,36 @@ export class RedisState implements StateStore {
     };
   }
 
-  async #look(
+  #look(
     key: string,
     lock: string | null,
     messages: readonly CommitMessage[],
   ): Promise<LookOutcome> {
-    if (lock === null) return { is: 'locked' };
-    const answer = await this.#call(key, ['f', textOf(messages)], lock);
-    if (answer.is === 'locked') return { is: 'locked' };
-    if (answer.is !== 'loaded') throw new UnreadableAnswerError('a look at a state');
-    return { is: 'seen', ...sightOf(answer, messages) };
+    if (lock === null) return Promise.resolve(LOCKED);
+    return this.#call({ key, lock, text: 'f', messages }, (answer): LookOutcome => {
+      if (answer.is === 'locked') return LOCKED;
+      if (answer.is !== 'loaded') throw new UnreadableAnswerError('a look at a state');
+      return seen('seen', answer, messages);
+    });
   }
 
-  async #commitElided(commit: ElidedCommit, lock: string | null): Promise<ElidedCommitOutcome> {
-    if (lock === null) return { is: 'locked' };
-    const { key, expectedFence, expectedVersion, value, messages } = commit;
-    const operation = `e${expectedFence} ${stepOf(commit)}`;
-    const answer = await this.#call(key, [operation, value, textOf(messages)], lock);
-    switch (answer.is) {
-      case 'committed':
-        return { is: 'committed', version: expectedVersion + 1, fence: tokenOf(answer.token) };
-      case 'moved':
-        return { is: 'moved', ...sightOf(answer, messages) };
-      case 'locked':
-        return { is: 'locked' };
-      default:
-        return refusalOf(answer, messages);
-    }
+  #commitElided(commit: ElidedCommit, lock: string | null): Promise<ElidedCommitOutcome> {
+    if (lock === null) return Promise.resolve(LOCKED);
+    const { key, value, messages } = commit;
+    const text = `e${commit.expectedFence} ${stepOf(commit)}`;
+    return this.#call({ key, lock, text, value, messages }, (answer): ElidedCommitOutcome => {
+      const { is, token } = answer;
+      switch (is) {
+        case 'committed':
+          return { is, version: commit.expectedVersion + 1, fence: tokenOf(token) };
+        case 'moved':
+          return seen('moved', answer, messages);
+        case 'locked':
+          return LOCKED;
+        default:
+          return refusalOf(answer, messages);
+      }
+    });
   }
 
   async markDead(
@@ -229,9 +245,10 @@ export class RedisState implements StateStore {
     messages: readonly CommitMessage[],
   ): Promise<ReadonlyMap<string, Mark>> {
     if (messages.length === 0) return new Map();
-    const { is, list } = await this.#call(key, ['m', textOf(messages)]);
-    if (is !== 'marked') throw new UnreadableAnswerError('a mark');
-    return readMarks(list, messages);
+    return this.#call({ key, text: 'm', messages }, ({ is, list }) => {
+      if (is !== 'marked') throw new UnreadableAnswerError('a mark');
+      return readMarks(list, messages);
+    });
   }
 
   async close(): Promise<void> {
@@ -240,27 +257,36 @@ export class RedisState implements StateStore {
     await session?.client.close();
   }
 
-  /** One operation, and then the replicas when somebody may rely on its answer for good. */
-  async #call(key: string, texts: readonly string[], lock?: string): Promise<Answer> {
-    const { client, layout, replicas, batcher } = this.#opened();
-    const { connections } = client;
+  /** Not `async`: it is called for each message, and such a function costs turns of the event loop. */
+  #call<T>(operation: Operation, read: (answer: Answer) => T): Promise<T> {
+    if (this.#session === null) return Promise.reject(notOpen());
+    const { layout, batcher } = this.#session;
+    const { key, lock } = operation;
     const slot = layout.slotOf(key);
     const keys = layout.stateNamesOf(key, slot);
+    const [state] = keys;
     if (lock !== undefined) keys.push(lock);
-    const answer = (await batcher.submit(slot, (run) => run.add(keys, texts))) as Answer;
-    if (answer.is === 'failed') throw new Error(`Redis: ${String(answer.value)} (${keys[0]})`);
-    // What is committed, or known to be, is acknowledged on the strength of that.
-    const hasToLast = answer.is === 'committed' || (answer.list !== null && answer.is !== 'old');
-    if (hasToLast) await replicas.confirm(connections);
-    return answer;
+    const add = (run: Run): void => run.add(keys, operation);
+    return batcher.submit(slot, add, (given) => {
+      const answer = given as Answer;
+      if (answer.is === 'failed') throw new Error(`Redis: ${String(answer.value)} (${state})`);
+      return read(answer);
+    });
   }
 
-  async #execute(client: RedisClient, { keys, args, length }: Run): Promise<readonly Answer[]> {
+  /** One run of the script, and then the replicas when somebody may rely on an answer for good. */
+  async #execute(
+    { client, replicas }: { readonly client: RedisClient; readonly replicas: Replicas },
+    { keys, args, length }: Run,
+  ): Promise<readonly Answer[]> {
+    const { connections } = client;
     const { requestTimeoutMs: timeoutMs } = this.#settings;
     const what = 'a load, a commit or a mark';
     const run = { script: STATE, keys, args, timeoutMs, what };
     const values = answersTo(length * VALUES_OF_AN_ANSWER, await evaluateWithin(client, run));
-    return Array.from({ length }, (_, index) => answerAt(values, index * VALUES_OF_AN_ANSWER));
+    const answers = Array.from({ length }, (_, index) => answerAt(values, index));
+    if (answers.some(lasts)) await replicas.confirm(connections);
+    return answers;
   }
 
   #peek({ client, layout }: Session, key: string): Promise<unknown> {
@@ -271,13 +297,18 @@ export class RedisState implements StateStore {
   }
 
   #opened(): Session {
-    if (this.#session === null) throw new Error('the redis state is not open');
+    if (this.#session === null) throw notOpen();
     return this.#session;
   }
 }
 
-function answerAt(values: readonly unknown[], at: number): Answer {
-  const list = values[at + 4];
+function notOpen(): Error {
+  return new Error('the redis state is not open');
+}
+
+function answerAt(values: readonly unknown[], index: number): Answer {
+  const at = index * VALUES_OF_AN_ANSWER;
+  const list = values[at + 4] ?? null;
   if (list !== null && !Array.isArray(list)) throw new UnreadableAnswerError('a script');
   return {
     is: values[at],
@@ -288,14 +319,24 @@ function answerAt(values: readonly unknown[], at: number): Answer {
   };
 }
 
+/** Messages that are committed, or known to be, are acknowledged on the strength of that. */
+function lasts({ is, list }: Answer): boolean {
+  return is === 'committed' || (list !== null && is !== 'old');
+}
+
 /** Which version a commit makes of which, and its own id. */
 function stepOf({ expectedVersion, id }: { expectedVersion: number; id: string }): string {
   return `${expectedVersion} ${expectedVersion + 1} ${id}`;
 }
 
+/** Messages that are looked for are committed next. */
+const packed = new WeakMap<readonly CommitMessage[], string>();
+
 /** As scripts/state.ts reads them. */
-function textOf(messages: readonly CommitMessage[]): string {
-  let text = '';
+function packedOf(messages: readonly CommitMessage[]): string {
+  let text = packed.get(messages);
+  if (text !== undefined) return text;
+  text = '';
   for (const { id, publishedAtMs, isReplay } of messages) {
     if (!Number.isFinite(publishedAtMs)) {
       throw new InvalidArgumentError(
@@ -305,6 +346,7 @@ function textOf(messages: readonly CommitMessage[]): string {
     const ms = Math.min(Math.max(0, Math.floor(publishedAtMs)), MAX_TIME_MS);
     text += `${shortOf(id)}${String(ms).padStart(TIME_DIGITS, '0')}${isReplay ? 1 : 0}`;
   }
+  packed.set(messages, text);
   return text;
 }
 
@@ -357,11 +399,13 @@ function tokenOf(value: unknown): string {
   throw new UnreadableAnswerError('a script');
 }
 
-function sightOf(
+function seen<Is extends 'seen' | 'moved'>(
+  is: Is,
   { version, value, token, list }: Answer,
   messages: readonly CommitMessage[],
-): Sight {
+): Sight & { readonly is: Is } {
   return {
+    is,
     value: readValue(value, 'a script'),
     version: versionOf(version),
     fence: token === null ? '' : tokenOf(token),

@@ -73,7 +73,7 @@ export class Steps {
   /** The answer to one operation of the script; rejects when it is not known whether it was done. */
   submit(slot: number, key: string, operation: string, again?: string): Promise<unknown> {
     const names = this.#layout.namesOf(key, slot);
-    return this.#batcher.submit(slot, (run) => run.add(names, operation, again));
+    return this.#batcher.submit(slot, (run) => run.add(names, operation, again), asItIs);
   }
 
   /** The answers to at most `MAX_RENEWALS` renewals of one slot: as `submit`, without a promise for each. */
@@ -91,4 +91,8 @@ export class Steps {
     if (run.mayGrant) await this.#confirm?.(connections);
     return answers;
   }
+}
+
+function asItIs(answer: unknown): unknown {
+  return answer;
 }

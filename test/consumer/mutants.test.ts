@@ -53,8 +53,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'a state that a reducer left half changed is used again',
     file: 'consumer/reducer.js',
-    find: '({ text } = await this.#step(this.#decode(text), [item]));',
-    replace: '({ text } = await this.#step(base.state ??= this.#decode(text), [item]));',
+    find: 'this.#reduction.reduce(this.#decode(text), [item])',
+    replace: 'this.#reduction.reduce((base.state ??= this.#decode(text)), [item])',
   },
   {
     name: 'acknowledged before the copy is safe',
@@ -91,9 +91,9 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'poison takes its batch with it',
     file: 'consumer/reducer.js',
-    find: 'if (items.length === 1) {',
+    find: 'return this.#singly(base, items);',
     replace:
-      'if (items.length > 1) return { text: "", state: null, done: [], failures: items.map((item) => ({ item, cause })) };\nif (true) {',
+      'return { text: "", state: null, done: [], failures: items.map((item) => ({ item, cause })) };',
   },
   {
     name: 'acknowledged before the commit',
@@ -136,8 +136,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'acknowledged before the commit without the lock',
     file: 'consumer/eliding.js',
-    find: 'const id = commits.newId();',
-    replace: 'settling.applied(done); const id = commits.newId();',
+    find: 'const outcome = await elision.commit({',
+    replace: 'settling.applied(done);\nconst outcome = await elision.commit({',
   },
   {
     name: 'without the lock, too, a state is used again as the reducer left it',
