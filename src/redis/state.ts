@@ -100,7 +100,7 @@ class Run {
   }
 
   add(keys: readonly string[], { text, value, messages }: Operation): void {
-    const packed = packedOf(messages);
+    const packed = packedOf(messages).text;
     for (const key of keys) this.keys.push(key);
     this.args.push(text);
     if (value !== undefined) this.args.push(value);
@@ -168,12 +168,12 @@ export class RedisState implements StateStore {
   }
 
   load(key: string, lease: Token, messages: readonly CommitMessage[]): Promise<LoadOutcome> {
-    const operation = { key, text: `l${lease.tokenText}`, messages };
+    const operation = { key, text: `l0${lease.tokenText}`, messages };
     return this.#call(operation, ({ is, version, value, token, list }): LoadOutcome => {
       if (is === 'stale') return { is, fence: tokenOf(token) };
       if (is !== 'loaded') throw new UnreadableAnswerError('a load');
-      const marks = readMarks(list, messages);
-      return { is, value: readValue(value, 'a load'), version: versionOf(version), marks };
+      const sight = { value: readValue(value, 'a load'), version: versionOf(version) };
+      return { is, ...sight, marks: lookedFor(key, sight.version, list, messages) };
     });
   }
 
@@ -183,7 +183,7 @@ export class RedisState implements StateStore {
 
   commit(commit: Commit): Promise<CommitOutcome> {
     const { key, lease, value, messages } = commit;
-    const text = `c${lease.tokenText} ${stepOf(commit)}`;
+    const text = `c${newnessOf(commit)}${lease.tokenText} ${stepOf(commit)}`;
     return this.#call({ key, text, value, messages }, (answer): CommitOutcome => {
       switch (answer.is) {
         case 'committed':
@@ -217,21 +217,21 @@ export class RedisState implements StateStore {
     return this.#call({ key, lock, text: 'f', messages }, (answer): LookOutcome => {
       if (answer.is === 'locked') return LOCKED;
       if (answer.is !== 'loaded') throw new UnreadableAnswerError('a look at a state');
-      return seen('seen', answer, messages);
+      return seen('seen', key, answer, messages);
     });
   }
 
   #commitElided(commit: ElidedCommit, lock: string | null): Promise<ElidedCommitOutcome> {
     if (lock === null) return Promise.resolve(LOCKED);
     const { key, value, messages } = commit;
-    const text = `e${commit.expectedFence} ${stepOf(commit)}`;
+    const text = `e${newnessOf(commit)}${commit.expectedFence} ${stepOf(commit)}`;
     return this.#call({ key, lock, text, value, messages }, (answer): ElidedCommitOutcome => {
       const { is, token } = answer;
       switch (is) {
         case 'committed':
           return { is, version: commit.expectedVersion + 1, fence: tokenOf(token) };
         case 'moved':
-          return seen('moved', answer, messages);
+          return seen('moved', key, answer, messages);
         case 'locked':
           return LOCKED;
         default:
@@ -329,14 +329,40 @@ function stepOf({ expectedVersion, id }: { expectedVersion: number; id: string }
   return `${expectedVersion} ${expectedVersion + 1} ${id}`;
 }
 
-/** Messages that are looked for are committed next. */
-const packed = new WeakMap<readonly CommitMessage[], string>();
+/** Messages as scripts/state.ts reads them. */
+interface Packed {
+  readonly text: string;
+  /** The state and its version in which none of them was known. */
+  newIn: { readonly key: string; readonly version: number } | null;
+}
 
-/** As scripts/state.ts reads them. */
-function packedOf(messages: readonly CommitMessage[]): string {
-  let text = packed.get(messages);
-  if (text !== undefined) return text;
-  text = '';
+/** Messages that are looked for are committed next. */
+const packings = new WeakMap<readonly CommitMessage[], Packed>();
+
+function packedOf(messages: readonly CommitMessage[]): Packed {
+  const packed = packings.get(messages) ?? { text: textOf(messages), newIn: null };
+  packings.set(messages, packed);
+  return packed;
+}
+
+/** The marks of messages that were looked for. Where there are none, a commit need not look again. */
+function lookedFor(
+  key: string,
+  version: number,
+  list: readonly unknown[] | null,
+  messages: readonly CommitMessage[],
+): ReadonlyMap<string, Mark> {
+  if (list === null) packedOf(messages).newIn = { key, version };
+  return readMarks(list, messages);
+}
+
+function newnessOf({ key, expectedVersion, messages }: Omit<Commit, 'lease'>): 0 | 1 {
+  const newIn = packings.get(messages)?.newIn;
+  return newIn?.key === key && newIn.version === expectedVersion ? 1 : 0;
+}
+
+function textOf(messages: readonly CommitMessage[]): string {
+  let text = '';
   for (const { id, publishedAtMs, isReplay } of messages) {
     if (!Number.isFinite(publishedAtMs)) {
       throw new InvalidArgumentError(
@@ -346,7 +372,6 @@ function packedOf(messages: readonly CommitMessage[]): string {
     const ms = Math.min(Math.max(0, Math.floor(publishedAtMs)), MAX_TIME_MS);
     text += `${shortOf(id)}${String(ms).padStart(TIME_DIGITS, '0')}${isReplay ? 1 : 0}`;
   }
-  packed.set(messages, text);
   return text;
 }
 
@@ -401,15 +426,17 @@ function tokenOf(value: unknown): string {
 
 function seen<Is extends 'seen' | 'moved'>(
   is: Is,
-  { version, value, token, list }: Answer,
+  key: string,
+  answer: Answer,
   messages: readonly CommitMessage[],
 ): Sight & { readonly is: Is } {
+  const version = versionOf(answer.version);
   return {
     is,
-    value: readValue(value, 'a script'),
-    version: versionOf(version),
-    fence: token === null ? '' : tokenOf(token),
-    marks: readMarks(list, messages),
+    value: readValue(answer.value, 'a script'),
+    version,
+    fence: answer.token === null ? '' : tokenOf(answer.token),
+    marks: lookedFor(key, version, answer.list, messages),
   };
 }
 

@@ -247,6 +247,47 @@ lane('states on Redis', TOOLS.redis, () => {
     await state.close();
   });
 
+  test('the same when they were gone before messages were loaded', async () => {
+    const state = await open();
+    const at = Date.now() - 60_000;
+    const some = Array.from({ length: 60 }, (_, index) => message(`m-${index}`, at));
+    await state.commit(commit('k', 0, some));
+    await client.del('leasehold:i1:state:k');
+    const lost = [message('m-7', at)];
+    expect(await state.load('k', lease, lost)).toMatchObject({ is: 'loaded', marks: new Map() });
+    expect(await state.commit(commit('k', 1, lost))).toEqual({ is: 'too-old', ids: ['m-7'] });
+    await state.close();
+  });
+
+  test('messages that were loaded are looked for again only where that has a reason', async () => {
+    const state = await open();
+    const loaded = async (messages: ReturnType<typeof message>[]) => {
+      expect(await state.load('k', lease, messages)).toMatchObject({ marks: new Map() });
+      return messages;
+    };
+    const other = await loaded([message('applied')]);
+    const dead = [message('dead')];
+    await state.commit(commit('k', 0, [message('applied')]));
+    expect(await state.commit(commit('k', 1, other))).toMatchObject({ is: 'known' });
+    await state.commit(commit('j', 0, [message('elsewhere')]));
+    const elsewhere = await loaded([message('elsewhere')]);
+    expect(await state.commit(commit('j', 1, elsewhere))).toMatchObject({ is: 'known' });
+    await loaded(dead);
+    await state.markDead('k', [message('dead')]);
+    const marks = new Map([['dead', 'dead-lettered']]);
+    expect(await state.commit(commit('k', 1, dead))).toEqual({ is: 'known', marks });
+    // Ids that are evicted after the load are in nobody's way.
+    const some = Array.from({ length: 60 }, (_, index) => message(`m-${index}`));
+    await state.commit(commit('k', 1, some));
+    const more = await loaded(Array.from({ length: 60 }, (_, index) => message(`n-${index}`)));
+    await client.del('leasehold:i1:state:k');
+    expect(await state.commit(commit('k', 2, more))).toMatchObject({ is: 'committed' });
+    expect(await state.load('k', lease, more)).toMatchObject({
+      marks: new Map(more.map(({ id }) => [id, 'applied'])),
+    });
+    await state.close();
+  });
+
   test('a key that holds something else fails alone', async () => {
     const state = await open();
     await client.set('state:data', 'of somebody else');

@@ -266,6 +266,7 @@ export const RARELY_REMEMBERED_LUA: string = `
   -- Writes ids to the hash of the current generation, which may have to be made.
   local function addToHash(some)
     local key = hashOf(current)
+    if count > 0 and call('EXISTS', key) == 0 then forgetHash(current) end
     local before, after = fieldsFor(count), fieldsFor(count + #some)
     local needed, splits, there, fieldOfId = {}, {}, {}, {}
     for field = before, after - 1 do

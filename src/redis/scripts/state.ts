@@ -10,12 +10,13 @@
  *       set of ids by the time of publishing) and three generations of ids; behind them, for `f` and `e`, the lock (all keys in
  *       one hash slot)
  * ARGV  process, fence memory in ms, window in ms, how many keys of a state are named (1 or 5); then for each operation
- *       l<token>, messages                                  load
- *       c<token> <expected version> <next> <commit id>, value, messages   commit
- *       m, messages                                         mark as dead-lettered
- *       f, messages                                         look at a state whose lock nobody has
- *       e<expected token> <expected version> <next> <commit id>, value, messages   commit if nobody has the lock, and the state is
- *                                                           the one that was seen; no token for one without a fence
+ *       l0<token>, messages                                          load
+ *       c<new><token> <expected version> <next> <commit id>, value, messages   commit; new is 1 where the ids were looked for in the
+ *                                                                    version that is expected, and none was known, and else 0
+ *       m, messages                                                  mark as dead-lettered
+ *       f, messages                                                  look at a state whose lock nobody has
+ *       e<new><expected token> <expected version> <next> <commit id>, value, messages   commit if nobody has the lock, and the
+ *                                                                    state is the one that was seen; no token for none
  *       Messages are one text. Each is its id, when it was published in 13 digits of ms, and 1 for a replay or 0.
  * gives five values for each operation, in one list, since a server makes a buffer for each list in a list: what it is, a version,
  *       a value, a token, and a list. Those that it has not are null.
@@ -25,7 +26,8 @@
  *       commit without the lock: as a commit, but 'committed' has its token, and 'moved' all that a look has; or 'locked'
  *       mark    'marked' and marks
  *       any     'stale' and the token at the fence; 'failed', null, and the error
- *       Marks are pairs: the index of a message, and `a` for applied or `d` for dead-lettered.
+ *       Marks are pairs: the index of a message, and `a` for applied or `d` for dead-lettered. Where none is known they are
+ *       null, or an empty list when ids were gone too early: only the first says that all are new.
  *
  * What answers with marks has written something as well, so that `WAIT` covers what the marks stand for. An operation reads
  * all that it needs before its first write. A server out of memory refuses a first write, and none after it.
@@ -139,14 +141,20 @@ local function look(is, packed)
   if found[3] and packed ~= '' then
     readMessages(packed)
     recall(found[3])
+    local wasForgottenMs = forgottenMs
     local applied, buried = known(), mayHaveDead and rarely().dead()
-    if applied or buried then marks = rarely().marked(applied, buried) end
+    if applied or buried then
+      marks = rarely().marked(applied, buried)
+    elseif forgottenMs > wasForgottenMs then
+      -- A hash is gone, so that a commit has to find out what is too old.
+      marks = {}
+    end
   end
   return is, version or '0', value, not token and fence or nil, marks
 end
 
 -- Under the lease of the operation, or with the \`fence\` that a look has found.
-local function commit(fence, expected, following, commitId, value, packed)
+local function commit(areNew, fence, expected, following, commitId, value, packed)
   -- Whose the token at the fence is matters to leases alone.
   local found = fence and pcall('HMGET', state, 't', 'n', 'r') or pcall('HMGET', state, 't', 'n', 'r', 'o')
   if found.err then return failed(found.err) end
@@ -168,7 +176,8 @@ local function commit(fence, expected, following, commitId, value, packed)
   end
 
   readMessages(packed)
-  local applied, buried = known(), mayHaveDead and rarely().dead()
+  -- What is applied makes another version, and what is marked does not.
+  local applied, buried = not areNew and known(), mayHaveDead and rarely().dead()
   if applied or buried then
     local others = buried and rarely().notReplayed(buried)
     if applied or others then
@@ -321,19 +330,20 @@ end
 
 local function run(kind, operation, cursor)
   token = nil
+  local areNew = string.byte(operation, 2) == 49
   if kind == 'e' then
-    local fence, expected, following, commitId = string.match(operation, '^e(%d*) (%d+) (%d+) (.*)$')
-    return commit(fence, expected, following, commitId, args[cursor + 1], args[cursor + 2])
+    local fence, expected, following, commitId = string.match(operation, '^e.(%d*) (%d+) (%d+) (.*)$')
+    return commit(areNew, fence, expected, following, commitId, args[cursor + 1], args[cursor + 2])
   end
   if kind == 'f' then
     if isLocked() then return 'locked' end
     return look('loaded', args[cursor + 1])
   end
   if kind == 'm' then return rarely().mark(args[cursor + 1]) end
-  token = sub(operation, 2, 21)
+  token = sub(operation, 3, 22)
   if kind == 'l' then return look('loaded', args[cursor + 1]) end
-  local expected, following, commitId = string.match(operation, '^(%d+) (%d+) (.*)$', 23)
-  return commit(nil, expected, following, commitId, args[cursor + 1], args[cursor + 2])
+  local expected, following, commitId = string.match(operation, '^(%d+) (%d+) (.*)$', 24)
+  return commit(areNew, nil, expected, following, commitId, args[cursor + 1], args[cursor + 2])
 end
 
 local answers = {}
