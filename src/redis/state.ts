@@ -23,7 +23,7 @@ import { answersTo, isWhole, numberOf, UnreadableAnswerError } from './answers.t
 import { Batcher } from './batch.ts';
 import type { RedisClient, Server } from './clients/client.ts';
 import { DAY_MS, PROCESS } from './fence.ts';
-import { isTaken, Layout } from './layout.ts';
+import { isTaken, type KeyNames, Layout } from './layout.ts';
 import { readPrefix, readReplicas, readWhole } from './options.ts';
 import { Replicas } from './replicas.ts';
 import { evaluateWithin } from './rights.ts';
@@ -76,6 +76,9 @@ export function readStateOptions(options: RedisStateOptions): StateSettings {
   };
 }
 
+/** What stands where somebody has a lock, and where somebody waits for it. */
+type LockNames = Pick<KeyNames, 'lock' | 'members'>;
+
 /** What scripts/state.ts is asked. */
 interface Operation {
   readonly key: string;
@@ -85,26 +88,37 @@ interface Operation {
   readonly value?: string;
   readonly messages: readonly CommitMessage[];
   /** Where the lock is not taken. */
-  readonly lock?: string;
+  readonly lock?: LockNames;
 }
 
 /** The keys and arguments of one run, in the order that the script wants. */
 class Run {
-  readonly keys: string[];
-  readonly args: string[];
+  readonly #keys: string[];
+  readonly #locks: string[] = [];
+  readonly #settings: readonly string[];
+  readonly #args: string[] = [];
   length = 0;
 
-  constructor(epochKey: string, args: readonly string[]) {
-    this.keys = [epochKey];
-    this.args = [...args];
+  constructor(epochKey: string, settings: readonly string[]) {
+    this.#keys = [epochKey];
+    this.#settings = settings;
   }
 
-  add(keys: readonly string[], { text, value, messages }: Operation): void {
+  get keys(): string[] {
+    return [...this.#keys, ...this.#locks];
+  }
+
+  get args(): string[] {
+    return [...this.#settings, String(this.#keys.length + 1), ...this.#args];
+  }
+
+  add(keys: readonly string[], { text, value, messages, lock }: Operation): void {
     const packed = packedOf(messages).text;
-    for (const key of keys) this.keys.push(key);
-    this.args.push(text);
-    if (value !== undefined) this.args.push(value);
-    this.args.push(packed);
+    for (const key of keys) this.#keys.push(key);
+    if (lock) this.#locks.push(lock.lock, lock.members);
+    this.#args.push(text);
+    if (value !== undefined) this.#args.push(value);
+    this.#args.push(packed);
     this.length += 1;
   }
 }
@@ -198,9 +212,10 @@ export class RedisState implements StateStore {
 
   elision(leases: LeaseStore): Elision | null {
     if (!(leases instanceof RedisStore) || !leases.isBeside(this.#server)) return null;
-    const lockOf = (name: string): string | null => {
-      const lock = leases.lockOf(name);
-      return isTaken(lock) ? null : lock;
+    const layout = new Layout({ prefix: leases.prefix, isCluster: false, nonce: '' });
+    const lockOf = (name: string): LockNames | null => {
+      const names = layout.namesOf(name, layout.slotOf(name));
+      return isTaken(names.lock) ? null : names;
     };
     return {
       look: (key, lockName, messages) => this.#look(key, lockOf(lockName), messages),
@@ -210,7 +225,7 @@ export class RedisState implements StateStore {
 
   #look(
     key: string,
-    lock: string | null,
+    lock: LockNames | null,
     messages: readonly CommitMessage[],
   ): Promise<LookOutcome> {
     if (lock === null) return Promise.resolve(LOCKED);
@@ -221,7 +236,7 @@ export class RedisState implements StateStore {
     });
   }
 
-  #commitElided(commit: ElidedCommit, lock: string | null): Promise<ElidedCommitOutcome> {
+  #commitElided(commit: ElidedCommit, lock: LockNames | null): Promise<ElidedCommitOutcome> {
     if (lock === null) return Promise.resolve(LOCKED);
     const { key, value, messages } = commit;
     const text = `e${newnessOf(commit)}${commit.expectedFence} ${stepOf(commit)}`;
@@ -261,15 +276,12 @@ export class RedisState implements StateStore {
   #call<T>(operation: Operation, read: (answer: Answer) => T): Promise<T> {
     if (this.#session === null) return Promise.reject(notOpen());
     const { layout, batcher } = this.#session;
-    const { key, lock } = operation;
-    const slot = layout.slotOf(key);
-    const keys = layout.stateNamesOf(key, slot);
-    const [state] = keys;
-    if (lock !== undefined) keys.push(lock);
+    const slot = layout.slotOf(operation.key);
+    const keys = layout.stateNamesOf(operation.key, slot);
     const add = (run: Run): void => run.add(keys, operation);
     return batcher.submit(slot, add, (given) => {
       const answer = given as Answer;
-      if (answer.is === 'failed') throw new Error(`Redis: ${String(answer.value)} (${state})`);
+      if (answer.is === 'failed') throw new Error(`Redis: ${String(answer.value)} (${keys[0]})`);
       return read(answer);
     });
   }
@@ -277,11 +289,12 @@ export class RedisState implements StateStore {
   /** One run of the script, and then the replicas when somebody may rely on an answer for good. */
   async #execute(
     { client, replicas }: { readonly client: RedisClient; readonly replicas: Replicas },
-    { keys, args, length }: Run,
+    of: Run,
   ): Promise<readonly Answer[]> {
     const { connections } = client;
     const { requestTimeoutMs: timeoutMs } = this.#settings;
     const what = 'a load, a commit or a mark';
+    const { keys, args, length } = of;
     const run = { script: STATE, keys, args, timeoutMs, what };
     const values = answersTo(length * VALUES_OF_AN_ANSWER, await evaluateWithin(client, run));
     const answers = Array.from({ length }, (_, index) => answerAt(values, index));

@@ -77,9 +77,9 @@ export class RedisStore implements LeaseStore {
     return from === this.#server.from && !isCluster;
   }
 
-  /** @internal The key of a lock. */
-  lockOf(key: string): string {
-    return this.#settings.prefix + key;
+  /** @internal The start of every lock's key. */
+  get prefix(): string {
+    return this.#settings.prefix;
   }
 
   async claim(claim: Claim): Promise<ClaimOutcome> {

@@ -116,6 +116,23 @@ lane('states on Redis without their locks', TOOLS.redis, () => {
     await locks.close();
   });
 
+  test('in one turn only those are refused whose own lock is taken', async () => {
+    const keys = ['a', 'b', 'c'];
+    const [a, b, c] = await Promise.all(keys.map(see));
+    const locks = new LockManager({ store: redis(client) });
+    const lease = await locks.acquire('b');
+    const looks = await Promise.all(keys.map((key) => elision.look(key, key, [])));
+    expect(looks.map(({ is }) => is)).toEqual(['seen', 'locked', 'seen']);
+    const made = await Promise.all([
+      commit('a', a as Sight, 'v'),
+      commit('b', b as Sight, 'v'),
+      commit('c', c as Sight, 'v'),
+    ]);
+    expect(made.map(({ is }) => is)).toEqual(['committed', 'locked', 'committed']);
+    await lease.release();
+    await locks.close();
+  });
+
   test('a name that no lock can have is left to the lock, which refuses it', async () => {
     const unnamed = state.elision?.(redis(client, { prefix: '' }));
     expect(await unnamed?.look('k', 'leasehold:epoch', [])).toEqual(LOCKED);

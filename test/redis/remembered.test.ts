@@ -315,7 +315,7 @@ lane('what states on Redis remember', TOOLS.redis, () => {
 
   test('are whole ids, and not what the end of one and the start of the next make', async () => {
     const run = async (operation: string, ...texts: string[]) => {
-      const args = ['process', '86400000', String(WINDOW_MS), '5', operation, ...texts];
+      const args = ['process', '86400000', String(WINDOW_MS), '5', '7', operation, ...texts];
       const names = ['leasehold:epoch', ...namesOf('a')];
       return client.eval(STATE.lua, names.length, ...names, ...args);
     };

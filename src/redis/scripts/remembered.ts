@@ -148,24 +148,65 @@ local function fieldOf(id, fields)
   return field < fields and field or field - half
 end
 
+-- The texts of these fields of a hash, and of those that were read before; nil when the hash is gone.
+local function textsOf(generation, fields)
+  texts = texts or { {}, {}, {} }
+  local known = texts[generation]
+  local missing = {}
+  for field in pairs(fields) do
+    if not known[field] then missing[#missing + 1] = field end
+  end
+  for from = 1, #missing, ${SOME} do
+    local to = math.min(from + ${SOME} - 1, #missing)
+    local some = call('HMGET', hashOf(generation), '${HERE}', unpack(missing, from, to))
+    if not some[1] then return nil end
+    for index = from, to do known[missing[index]] = some[index - from + 2] or '' end
+  end
+  return known
+end
+
+-- Looks for the ids in the hash of a generation.
+local function lookForAll(generation, size, found)
+  local all = fieldsFor(size)
+  local fields, fieldOfId = {}, {}
+  for _, id in ipairs(distinct) do
+    local field = fieldOf(id, all)
+    fieldOfId[id], fields[field] = field, true
+  end
+  local there = textsOf(generation, fields)
+  if not there then
+    forgetHash(generation)
+    return found
+  end
+  for id, field in pairs(fieldOfId) do
+    if not (found and found[id]) and holds(there[field], id) then
+      found = found or {}
+      found[id] = generation
+    end
+  end
+  return found
+end
+
 -- Looks for the ids in what a generation has, and notes for those that are there which one it is.
 local function lookIn(generation, size, packed, found)
-  local one = distinct[1]
-  local isOne = distinct[2] == nil
   if packed ~= '' then
-    if not isOne then
-      found = rarely().lookInYoung(generation, packed, found)
-    elseif holds(packed, one) then
-      found = found or { [one] = generation }
+    for index = 1, #distinct do
+      local id = distinct[index]
+      if holds(packed, id) and not (found and found[id]) then
+        found = found or {}
+        found[id] = generation
+      end
     end
   end
   if size == 0 then return found end
-  if not isOne then return rarely().lookInHash(generation, size, found) end
-  local some = call('HMGET', hashOf(generation), '${HERE}', fieldOf(one, fieldsFor(size)))
+  local id = distinct[1]
+  if distinct[2] then return lookForAll(generation, size, found) end
+  -- Nearly always it is one, which needs no table.
+  local some = call('HMGET', hashOf(generation), '${HERE}', fieldOf(id, fieldsFor(size)))
   if not some[1] then
     forgetHash(generation)
-  elseif some[2] and holds(some[2], one) then
-    found = found or { [one] = generation }
+  elseif some[2] and holds(some[2], id) then
+    found = found or { [id] = generation }
   end
   return found
 end
@@ -204,65 +245,23 @@ local function forgetTheOld()
     forgetHash(current)
     latestMs, young = 0, ''
   end
-  if others then rarely().forgetOthers(oldestMs) end
+  if others then
+    for generation, other in pairs(others) do
+      if other.latestMs > 0 and other.latestMs <= oldestMs then rarely().forget(generation, other) end
+    end
+  end
   if latestMs == 0 then
     begunMs = nowMs
   elseif nowMs - begunMs >= windowMs / 2 then
-    rarely().beginNext()
+    local following = others and others[nextTo(current)]
+    -- Unless that one still has something.
+    if not following or following.latestMs == 0 then rarely().beginNext() end
   end
 end
 `;
 
 /** What is made only where it is needed, as functions of the table `rare`, for which `boundedMs` has to be there. */
 export const RARELY_REMEMBERED_LUA: string = `
-  -- The texts of these fields of a hash, and of those that were read before; nil when the hash is gone.
-  local function textsOf(generation, fields)
-    texts = texts or { {}, {}, {} }
-    local known = texts[generation]
-    local missing = {}
-    for field in pairs(fields) do
-      if not known[field] then missing[#missing + 1] = field end
-    end
-    for from = 1, #missing, ${SOME} do
-      local to = math.min(from + ${SOME} - 1, #missing)
-      local some = call('HMGET', hashOf(generation), '${HERE}', unpack(missing, from, to))
-      if not some[1] then return nil end
-      for index = from, to do known[missing[index]] = some[index - from + 2] or '' end
-    end
-    return known
-  end
-
-  function rare.lookInYoung(generation, packed, found)
-    for _, id in ipairs(distinct) do
-      if not (found and found[id]) and holds(packed, id) then
-        found = found or {}
-        found[id] = generation
-      end
-    end
-    return found
-  end
-
-  function rare.lookInHash(generation, size, found)
-    local all = fieldsFor(size)
-    local fields, fieldOfId = {}, {}
-    for _, id in ipairs(distinct) do
-      local field = fieldOf(id, all)
-      fieldOfId[id], fields[field] = field, true
-    end
-    local there = textsOf(generation, fields)
-    if not there then
-      forgetHash(generation)
-      return found
-    end
-    for id, field in pairs(fieldOfId) do
-      if not (found and found[id]) and holds(there[field], id) then
-        found = found or {}
-        found[id] = generation
-      end
-    end
-    return found
-  end
-
   -- Writes ids to the hash of the current generation, which may have to be made.
   local function addToHash(some)
     local key = hashOf(current)
@@ -333,20 +332,14 @@ export const RARELY_REMEMBERED_LUA: string = `
     if untilMs > 0 then remember(late, untilMs) end
   end
 
-  function rare.forgetOthers(oldestMs)
-    for generation, other in pairs(others) do
-      if other.latestMs > 0 and other.latestMs <= oldestMs then
-        if other.count > 0 then call('UNLINK', hashOf(generation)) end
-        forgetHash(generation)
-        other.latestMs, other.young = 0, ''
-      end
-    end
+  function rare.forget(generation, other)
+    if other.count > 0 then call('UNLINK', hashOf(generation)) end
+    forgetHash(generation)
+    other.latestMs, other.young = 0, ''
   end
 
-  -- Unless that one still has something.
   function rare.beginNext()
     local following = nextTo(current)
-    if others and others[following].latestMs > 0 then return end
     local third = nextTo(following)
     others = {
       [current] = { count = count, latestMs = latestMs, young = young },

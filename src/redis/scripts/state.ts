@@ -7,9 +7,10 @@
  * it whole, and what a server does for a field is more than what its bytes cost.
  *
  * KEYS  where the last epoch of locks stands; for each operation the state and, where all keys have to be named, dead (a sorted
- *       set of ids by the time of publishing) and three generations of ids; behind them, for `f` and `e`, the lock (all keys in
- *       one hash slot)
- * ARGV  process, fence memory in ms, window in ms, how many keys of a state are named (1 or 5); then for each operation
+ *       set of ids by the time of publishing) and three generations of ids; behind all of them, for each `f` and `e`, the lock and
+ *       its members (all keys in one hash slot)
+ * ARGV  process, fence memory in ms, window in ms, how many keys of a state are named (1 or 5), where the first lock stands
+ *       among the keys; then for each operation
  *       l0<token>, messages                                          load
  *       c<new><token> <expected version> <next> <commit id>, value, messages   commit; new is 1 where the ids were looked for in the
  *                                                                    version that is expected, and none was known, and else 0
@@ -64,6 +65,8 @@ local call, pcall = redis.call, redis.pcall
 local sub, find, max, floor = string.sub, string.find, math.max, math.floor
 local keys, args = KEYS, ARGV
 local process, memoryMs, windowMs, named = args[1], args[2], tonumber(args[3]), tonumber(args[4])
+-- Where the locks stand, and that of the operation.
+local firstLock, lockAt = tonumber(args[5]), nil
 local time = call('TIME')
 local nowMs = time[1] * 1000 + floor(time[2] / 1000)
 -- All that take no lock share one epoch.
@@ -123,10 +126,11 @@ local function raise(isNew)
   if isNew then call('PEXPIRE', state, memoryMs) end
 end
 
--- Somebody holds the lock, or waits for it.
+-- Somebody holds the lock, or waits for it: asked once for all locks, and for each only when there is one.
+local isQuiet
 local function isLocked()
-  local lock = keys[first + named]
-  return call('EXISTS', lock, 'leasehold:m:' .. lock) > 0
+  if isQuiet == nil then isQuiet = call('EXISTS', unpack(keys, firstLock)) == 0 end
+  return not isQuiet and call('EXISTS', keys[lockAt], keys[lockAt + 1]) > 0
 end
 
 -- Under the lease of the operation, which the fence remembers then, or without one.
@@ -347,8 +351,8 @@ local function run(kind, operation, cursor)
 end
 
 local answers = {}
-local cursor, last, at = 5, #args, 0
-first = 2
+local cursor, last, at = 6, #args, 0
+first, lockAt = 2, firstLock
 while cursor <= last do
   local operation = args[cursor]
   local kind = sub(operation, 1, 1)
@@ -358,7 +362,8 @@ while cursor <= last do
   answers[at + 4], answers[at + 5] = fence or false, list or false
   at = at + ${VALUES_OF_AN_ANSWER}
   cursor = cursor + ((kind == 'c' or kind == 'e') and 3 or 2)
-  first = first + named + ((kind == 'e' or kind == 'f') and 1 or 0)
+  first = first + named
+  if kind == 'e' or kind == 'f' then lockAt = lockAt + 2 end
 end
 return answers
 end
