@@ -27,7 +27,8 @@ const FIRST_RETRY_MS = 50;
 const LAST_RETRY_MS = 5_000;
 /** With these a broker ends a connection over something that it cannot do, or that one must not ask. */
 const PROTOCOL_ERRORS: ReadonlySet<unknown> = new Set([501, 502, 503, 504, 505, 530, 540]);
-/** How often a source of partitions looks whether it has more than its share. */
+/** How often a source of partitions looks whether it has more than its share: at first sooner, as many begin at once. */
+const FIRST_BALANCE_MS = 100;
 const BALANCE_MS = 1_000;
 
 export class RabbitSource implements MessageSource {
@@ -162,19 +163,18 @@ export class RabbitSource implements MessageSource {
     }
   }
 
-  #balanceRegularly(session: Session): NodeJS.Timeout | undefined {
+  async #balanceRegularly(session: Session, signal: AbortSignal): Promise<void> {
     const { partitions } = this.#settings;
-    if (partitions === null) return undefined;
-    let isBalancing = false;
-    return setInterval(() => {
-      if (isBalancing) return;
-      isBalancing = true;
-      // What fails here ends the session, which is looked after elsewhere.
-      const done = (): void => {
-        isBalancing = false;
-      };
-      session.balance(partitions).then(done, done);
-    }, BALANCE_MS);
+    if (partitions === null) return;
+    for (let waitMs = FIRST_BALANCE_MS; ; waitMs = Math.min(2 * waitMs, BALANCE_MS)) {
+      try {
+        await delay(waitMs, undefined, { signal });
+        await session.balance(partitions);
+      } catch {
+        // What else fails here ends the session, which is looked after elsewhere.
+        if (signal.aborted) return;
+      }
+    }
   }
 
   /** Begins a session after the other. Ends when the source is stopped, or when a person has to do something. */
@@ -183,9 +183,10 @@ export class RabbitSource implements MessageSource {
     let session: Session | null = first;
     for (let attempt = 1; ; attempt += 1) {
       if (session !== null) {
-        const balancing = this.#balanceRegularly(session);
+        const over = new AbortController();
+        void this.#balanceRegularly(session, over.signal);
         await session.ended;
-        clearInterval(balancing);
+        over.abort();
         if (signal.aborted) return;
         await session.close();
         attempt = 1;
