@@ -51,11 +51,11 @@ export const WHAT_STANDS_IN_THE_WAY = `## What stands in the way of missed targe
   that are ahead here send the bare commands: they have no epochs, and a node that has lost its data grants again.
 - **ZooKeeper, a free key.** Server and packets are those of the bare create and delete; what is above is the work of the client's process
   between them: about as much for the core as for the two requests.
-- **Contributions of many accounts.** The limit sends one INCRBY for a message. A lock with an exactly-once effect makes a claim, a fenced read, a commit that
-  checks and remembers ids, and a drop: for all messages of an account together. With one account that is once for many messages. With many accounts there is about
-  one message of each at a time, so that it is four operations for a message instead of one command. They travel in runs of many, and still take more of the server and
-  of the client than the one. With two processes on one queue accounts change hands all the time besides. Partitions end that: an account stays where it is, its state in memory, and what is left is the
-  commit. Where the time of the consumer's process goes is in the section on the hot paths.`;
+- **Contributions of many accounts.** The limit sends one INCRBY for a message. An exactly-once effect takes a look at the state and a commit that looks for the lock, the version and the
+  ids, and writes all of it: for all messages of an account together. With one account that is twice for many messages. With many accounts there is about one message of each at a time, so that
+  it is twice for a message, where a bare command is one. They travel in runs of many, and still take more of the server than the command, and more of the client.
+  With two processes on one queue accounts change hands all the time besides, and what one of them has looked at the other has changed. Partitions end that: an account stays where it is, its state in memory, and what is left is the
+  commit; the first moments, in which one process has all of them, count. Where the time of the consumer's process goes is in the section on the hot paths.`;
 
 export const BEYOND_ONE_MACHINE = `## Beyond one machine, on paper
 
