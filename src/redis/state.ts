@@ -112,13 +112,12 @@ class Run {
     return [...this.#settings, String(this.#keys.length + 1), ...this.#args];
   }
 
-  add(keys: readonly string[], { text, value, messages, lock }: Operation): void {
-    const packed = packedOf(messages).text;
+  add(keys: readonly string[], { text, value, lock }: Operation, messages: string): void {
     for (const key of keys) this.#keys.push(key);
     if (lock) this.#locks.push(lock.lock, lock.members);
     this.#args.push(text);
     if (value !== undefined) this.#args.push(value);
-    this.#args.push(packed);
+    this.#args.push(messages);
     this.length += 1;
   }
 }
@@ -144,6 +143,7 @@ export class RedisState implements StateStore {
   readonly #server: Server;
   readonly #settings: StateSettings;
   readonly #memoryMs: string;
+  readonly #packings = new Packings();
   #session: Session | null = null;
 
   constructor(server: Server, settings: StateSettings) {
@@ -186,8 +186,9 @@ export class RedisState implements StateStore {
     return this.#call(operation, ({ is, version, value, token, list }): LoadOutcome => {
       if (is === 'stale') return { is, fence: tokenOf(token) };
       if (is !== 'loaded') throw new UnreadableAnswerError('a load');
-      const sight = { value: readValue(value, 'a load'), version: versionOf(version) };
-      return { is, ...sight, marks: lookedFor(key, sight.version, list, messages) };
+      const at = { key, version: versionOf(version) };
+      const marks = this.#packings.lookedFor(at, list, messages);
+      return { is, value: readValue(value, 'a load'), version: at.version, marks };
     });
   }
 
@@ -197,7 +198,7 @@ export class RedisState implements StateStore {
 
   commit(commit: Commit): Promise<CommitOutcome> {
     const { key, lease, value, messages } = commit;
-    const text = `c${newnessOf(commit)}${lease.tokenText} ${stepOf(commit)}`;
+    const text = `c${this.#packings.newnessOf(commit)}${lease.tokenText} ${stepOf(commit)}`;
     return this.#call({ key, text, value, messages }, (answer): CommitOutcome => {
       switch (answer.is) {
         case 'committed':
@@ -232,27 +233,37 @@ export class RedisState implements StateStore {
     return this.#call({ key, lock, text: 'f', messages }, (answer): LookOutcome => {
       if (answer.is === 'locked') return LOCKED;
       if (answer.is !== 'loaded') throw new UnreadableAnswerError('a look at a state');
-      return seen('seen', key, answer, messages);
+      return { is: 'seen', ...this.#sightOf(key, answer, messages) };
     });
   }
 
   #commitElided(commit: ElidedCommit, lock: LockNames | null): Promise<ElidedCommitOutcome> {
     if (lock === null) return Promise.resolve(LOCKED);
     const { key, value, messages } = commit;
-    const text = `e${newnessOf(commit)}${commit.expectedFence} ${stepOf(commit)}`;
+    const text = `e${this.#packings.newnessOf(commit)}${commit.expectedFence} ${stepOf(commit)}`;
     return this.#call({ key, lock, text, value, messages }, (answer): ElidedCommitOutcome => {
       const { is, token } = answer;
       switch (is) {
         case 'committed':
           return { is, version: commit.expectedVersion + 1, fence: tokenOf(token) };
         case 'moved':
-          return seen('moved', key, answer, messages);
+          return { is, ...this.#sightOf(key, answer, messages) };
         case 'locked':
           return LOCKED;
         default:
           return refusalOf(answer, messages);
       }
     });
+  }
+
+  #sightOf(key: string, answer: Answer, messages: readonly CommitMessage[]): Sight {
+    const version = versionOf(answer.version);
+    return {
+      value: readValue(answer.value, 'a script'),
+      version,
+      fence: answer.token === null ? '' : tokenOf(answer.token),
+      marks: this.#packings.lookedFor({ key, version }, answer.list, messages),
+    };
   }
 
   async markDead(
@@ -278,7 +289,8 @@ export class RedisState implements StateStore {
     const { layout, batcher } = this.#session;
     const slot = layout.slotOf(operation.key);
     const keys = layout.stateNamesOf(operation.key, slot);
-    const add = (run: Run): void => run.add(keys, operation);
+    const add = (run: Run): void =>
+      run.add(keys, operation, this.#packings.textOf(operation.messages));
     return batcher.submit(slot, add, (given) => {
       const answer = given as Answer;
       if (answer.is === 'failed') throw new Error(`Redis: ${String(answer.value)} (${keys[0]})`);
@@ -345,33 +357,47 @@ function stepOf({ expectedVersion, id }: { expectedVersion: number; id: string }
 /** Messages as scripts/state.ts reads them. */
 interface Packed {
   readonly text: string;
+  readonly length: number;
   /** The state and its version in which none of them was known. */
   newIn: { readonly key: string; readonly version: number } | null;
 }
 
-/** Messages that are looked for are committed next. */
-const packings = new WeakMap<readonly CommitMessage[], Packed>();
+/** Lists of messages of one store: what was looked for is committed next. Nobody changes a list that was given. */
+class Packings {
+  readonly #packings = new WeakMap<readonly CommitMessage[], Packed>();
 
-function packedOf(messages: readonly CommitMessage[]): Packed {
-  const packed = packings.get(messages) ?? { text: textOf(messages), newIn: null };
-  packings.set(messages, packed);
-  return packed;
-}
+  textOf(messages: readonly CommitMessage[]): string {
+    return this.#of(messages).text;
+  }
 
-/** The marks of messages that were looked for. Where there are none, a commit need not look again. */
-function lookedFor(
-  key: string,
-  version: number,
-  list: readonly unknown[] | null,
-  messages: readonly CommitMessage[],
-): ReadonlyMap<string, Mark> {
-  if (list === null) packedOf(messages).newIn = { key, version };
-  return readMarks(list, messages);
-}
+  /** The marks of messages that were looked for. Where there are none, a commit need not look again. */
+  lookedFor(
+    { key, version }: { readonly key: string; readonly version: number },
+    list: readonly unknown[] | null,
+    messages: readonly CommitMessage[],
+  ): ReadonlyMap<string, Mark> {
+    if (list === null) this.#of(messages).newIn = { key, version };
+    return readMarks(list, messages);
+  }
 
-function newnessOf({ key, expectedVersion, messages }: Omit<Commit, 'lease'>): 0 | 1 {
-  const newIn = packings.get(messages)?.newIn;
-  return newIn?.key === key && newIn.version === expectedVersion ? 1 : 0;
+  /** 1 where none of the messages was known in the version that the commit expects, else 0. */
+  newnessOf({ key, expectedVersion, messages }: Omit<Commit, 'lease'>): 0 | 1 {
+    const newIn = this.#find(messages)?.newIn;
+    return newIn?.key === key && newIn.version === expectedVersion ? 1 : 0;
+  }
+
+  #find(messages: readonly CommitMessage[]): Packed | null {
+    const packed = this.#packings.get(messages);
+    return packed?.length === messages.length ? packed : null;
+  }
+
+  #of(messages: readonly CommitMessage[]): Packed {
+    const packed = this.#find(messages);
+    if (packed) return packed;
+    const made = { text: textOf(messages), length: messages.length, newIn: null };
+    this.#packings.set(messages, made);
+    return made;
+  }
 }
 
 function textOf(messages: readonly CommitMessage[]): string {
@@ -435,22 +461,6 @@ function readValue(value: unknown, what: string): string | null {
 function tokenOf(value: unknown): string {
   if (typeof value === 'string') return value;
   throw new UnreadableAnswerError('a script');
-}
-
-function seen<Is extends 'seen' | 'moved'>(
-  is: Is,
-  key: string,
-  answer: Answer,
-  messages: readonly CommitMessage[],
-): Sight & { readonly is: Is } {
-  const version = versionOf(answer.version);
-  return {
-    is,
-    value: readValue(answer.value, 'a script'),
-    version,
-    fence: answer.token === null ? '' : tokenOf(answer.token),
-    marks: lookedFor(key, version, answer.list, messages),
-  };
 }
 
 function refusalOf(

@@ -272,6 +272,14 @@ lane('states on Redis', TOOLS.redis, () => {
     await state.commit(commit('j', 0, [message('elsewhere')]));
     const elsewhere = await loaded([message('elsewhere')]);
     expect(await state.commit(commit('j', 1, elsewhere))).toMatchObject({ is: 'known' });
+    const others = redisState(client, { windowMs: HOUR_MS, prefix: 'other:' });
+    await others.open();
+    const there = [message('there')];
+    await others.commit(commit('k', 0, there));
+    expect(await others.commit(commit('k', 1, await loaded([...there])))).toMatchObject({
+      is: 'known',
+    });
+    await others.close();
     await loaded(dead);
     await state.markDead('k', [message('dead')]);
     const marks = new Map([['dead', 'dead-lettered']]);
