@@ -2,6 +2,7 @@
  * What a state on Redis remembers, read from its field `r`: see scripts/remembered.ts.
  */
 import type { Redis } from 'ioredis';
+import { WIDTH } from '../../dist/src/redis/scripts/remembered.js';
 
 export interface StateRecord {
   readonly current: number;
@@ -10,7 +11,6 @@ export interface StateRecord {
   readonly young: readonly number[];
 }
 
-const WIDTH = 10;
 /** Up to the young ids of the current generation, and from there to those of the others. */
 const [HEAD, OTHERS] = [31, 26];
 

@@ -138,22 +138,18 @@ local function look(is, packed)
   local found = pcall('HMGET', state, 't', 'n', 'r', 'v', 'o')
   if found.err then return failed(found.err) end
   local fence, version, value, marks = found[1], found[2], found[4], nil
-  if token then
-    if isStale(fence, found[5]) then return 'stale', nil, nil, fence end
-    raise(not version)
-  end
+  if token and isStale(fence, found[5]) then return 'stale', nil, nil, fence end
+  local applied, buried
   if found[3] and packed ~= '' then
     readMessages(packed)
     recall(found[3])
     local wasForgottenMs = forgottenMs
-    local applied, buried = known(), mayHaveDead and rarely().dead()
-    if applied or buried then
-      marks = rarely().marked(applied, buried)
-    elseif forgottenMs > wasForgottenMs then
-      -- A hash is gone, so that a commit has to find out what is too old.
-      marks = {}
-    end
+    applied, buried = known(), mayHaveDead and rarely().dead()
+    -- A hash is gone, so that a commit has to find out what is too old.
+    if forgottenMs > wasForgottenMs then marks = {} end
   end
+  if token then raise(not version) end
+  if applied or buried then marks = rarely().marked(applied, buried) end
   return is, version or '0', value, not token and fence or nil, marks
 end
 
