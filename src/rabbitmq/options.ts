@@ -53,7 +53,7 @@ export interface SourceSettings extends ConnectionSettings {
 }
 
 const WEEK_MS = 604_800_000;
-/** The broker holds the life of a queue, two of these and the delay, in 32 bits. */
+/** The broker holds the life of a queue, two of these and a little more, in 32 bits. */
 const MAX_IDLE_MS = 2_000_000_000;
 const MAX_PREFETCH = 65_535;
 const MAX_TIMEOUT_MS = 600_000;

@@ -39,8 +39,8 @@ interface Sending {
   readonly link: Link;
   readonly channel: AmqpChannel;
   readonly pending: Map<number, Pending>;
-  /** Queues that were made over this connection. */
-  readonly declared: Set<string>;
+  /** Queues that were declared over this connection, and when that was, by the monotonic clock. */
+  readonly declared: Map<string, number>;
   /** By the monotonic clock. */
   readonly beganMs: number;
   /** Whether anything more is sent over it. What was sent may still be confirmed. */
@@ -75,16 +75,22 @@ export class Sender {
     }
   }
 
-  /** Makes a queue, once for each connection. Rejects with `QueueUnusableError` when it cannot be. */
-  async declare(name: string, args: Readonly<Record<string, unknown>>): Promise<void> {
+  /**
+   * Makes a queue, once for each connection. Resolves with the time by which it was there, by the monotonic clock. Rejects
+   * with `QueueUnusableError` when it cannot be.
+   */
+  async declare(name: string, args: Readonly<Record<string, unknown>>): Promise<number> {
     const sending = await this.#connected(name);
-    if (sending.declared.has(name)) return;
+    const declaredAtMs = sending.declared.get(name);
+    if (declaredAtMs !== undefined) return declaredAtMs;
     try {
       // Not over the channel of messages: a refusal would end it, with all that is being published.
       await sending.link.ask((channel) =>
         channel.assertQueue(name, { durable: true, arguments: args }),
       );
-      sending.declared.add(name);
+      const nowMs = performance.now();
+      sending.declared.set(name, nowMs);
+      return nowMs;
     } catch (error) {
       const fault = queueFault(error);
       throw fault === null
@@ -160,7 +166,7 @@ export class Sender {
         link,
         channel,
         pending,
-        declared: new Set(),
+        declared: new Map(),
         beganMs: performance.now(),
         isOpen: true,
       };

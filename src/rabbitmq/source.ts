@@ -10,17 +10,13 @@ import type {
   SourceEvents,
 } from '../consumer/contracts.ts';
 import { loadAmqplib, unavailable } from './client.ts';
+import { Delays } from './delays.ts';
 import { publishOptions, queueOf } from './envelope.ts';
-import {
-  BrokerUnavailableError,
-  ConfirmTimeout,
-  NotPublishedError,
-  QueueUnusableError,
-} from './errors.ts';
+import { BrokerUnavailableError, QueueUnusableError } from './errors.ts';
 import { checkDelay, type SourceSettings } from './options.ts';
 import { Sender } from './sender.ts';
 import { type RabbitDelivery, Session } from './session.ts';
-import { delayQueue, prepareQueues } from './topology.ts';
+import { prepareQueues } from './topology.ts';
 
 /** Between two attempts to connect again: doubled each time, and jittered. */
 const FIRST_RETRY_MS = 50;
@@ -35,9 +31,8 @@ export class RabbitSource implements MessageSource {
   readonly name: string;
   readonly #settings: SourceSettings;
   readonly #sender: Sender;
+  readonly #delays: Delays;
   readonly #stopped = new AbortController();
-  /** Delay queues that did not confirm: one that was made just before a crash of the broker can be without a leader. */
-  readonly #silent = new Set<string>();
   #events: SourceEvents | null = null;
   #session: Session | null = null;
   #run: Promise<void> = Promise.resolve();
@@ -46,6 +41,7 @@ export class RabbitSource implements MessageSource {
     this.name = `rabbitmq:${settings.name}`;
     this.#settings = settings;
     this.#sender = new Sender(settings, (channel) => prepareQueues(channel, settings));
+    this.#delays = new Delays(this.#sender, settings.delayPeriodMs);
   }
 
   /**
@@ -94,30 +90,12 @@ export class RabbitSource implements MessageSource {
     await this.#sender.close();
   }
 
-  async #sendDelayed(envelope: Envelope, delayMs: number): Promise<void> {
-    const { delayPeriodMs, name, queues } = this.#settings;
+  #sendDelayed(envelope: Envelope, delayMs: number): Promise<void> {
+    const { name, queues } = this.#settings;
     // What an outbox had of another queue would be sent there with this process's rights.
     const named = queueOf(envelope, name);
     const home = queues.includes(named) ? named : (queues[0] ?? name);
-    const queue = delayQueue(home, delayMs, delayPeriodMs, Date.now());
-    const isSilent = this.#silent.has(queue.name);
-    const used = isSilent ? `${queue.name}.spare` : queue.name;
-    await this.#sender.declare(used, queue.arguments);
-    try {
-      await this.#send(used, envelope);
-    } catch (error) {
-      if (!(error instanceof NotPublishedError)) throw error;
-      if (error.cause instanceof ConfirmTimeout) {
-        // The next attempt takes the other one.
-        if (isSilent) this.#silent.delete(queue.name);
-        else this.#silent.add(queue.name);
-      }
-      if (error.fault !== 'returned') throw error;
-      // Somebody deleted it.
-      await this.#sender.forget(used);
-      await this.#sender.declare(used, queue.arguments);
-      await this.#send(used, envelope);
-    }
+    return this.#delays.put(home, delayMs, (queue) => this.#send(queue, envelope));
   }
 
   #send(queue: string, envelope: Envelope, note?: DeadLetterNote): Promise<void> {

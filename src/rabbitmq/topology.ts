@@ -78,6 +78,12 @@ export function roundDelay(delayMs: number): number {
   return Math.min(Math.round(step * power), MAX_DELAY_MS);
 }
 
+/**
+ * How old a queue is when it is finished and written down for good, in milliseconds: nothing is put into a younger one.
+ * By far more than it takes (docs/adr/0098).
+ */
+export const GROWN_UP_MS = 5_000;
+
 export interface DelayQueue {
   readonly name: string;
   readonly arguments: Readonly<Record<string, unknown>>;
@@ -104,7 +110,7 @@ export function delayQueue(
     arguments: {
       ...sendingOnTo(queue),
       'x-message-ttl': rounded,
-      'x-expires': periodMs + rounded + periodMs,
+      'x-expires': GROWN_UP_MS + periodMs + rounded + periodMs,
     },
   };
 }

@@ -514,6 +514,20 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
       await reader.has(3);
     });
 
+    test('a copy in a queue that was just made is not lost with a broker that is killed', async () => {
+      await publish('a');
+      const reader = await new Reader().open();
+      const [delivery] = await reader.has(1);
+      // Long enough for the copy to be in its queue when the broker ends.
+      await reader.source.republish([envelopeOf(delivery)], 3_000);
+      await reader.source.acknowledge(reader.deliveries);
+      await new Promise((resolve) => setTimeout(resolve, A_WHILE_MS));
+      await server.kill();
+      await server.startAgain();
+      await reader.has(2);
+      expect(reader.ids).toEqual(['a', 'a']);
+    });
+
     test('no copy ends with its queue, and queues end', async () => {
       await publish('a');
       const idleMs = 1_500;
@@ -523,12 +537,14 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
       // The broker looks for expired queues every five seconds: for twice that time, there is always a copy on its way.
       let copies = 0;
       const untilMs = performance.now() + 12_000;
+      const sent: Promise<void>[] = [];
       while (performance.now() < untilMs) {
-        await reader.source.republish([{ ...envelopeOf(delivery), id: `c-${copies}` }], 300);
+        sent.push(reader.source.republish([{ ...envelopeOf(delivery), id: `c-${copies}` }], 300));
         copies += 1;
         await reader.source.acknowledge(reader.deliveries.slice(1));
         await new Promise((resolve) => setTimeout(resolve, 40));
       }
+      await Promise.all(sent);
       await until('all came back', async () => {
         await reader.source.acknowledge(reader.deliveries.slice(1));
         return new Set(reader.ids).size === copies + 1;
