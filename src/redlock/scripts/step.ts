@@ -40,18 +40,16 @@ import { IS_TRUSTED, MEMORY_LUA, STANDING_LUA } from './marker.ts';
 
 /** The script for clients of one field (see marker.ts): there are few. */
 export function newStep(field: string): Script {
-  return script('redlock', STEP_LUA.replace(FIELD, field));
+  return script('redlock', STEP_LUA.replaceAll(FIELD, field));
 }
 
 const FIELD = '<field>';
 
-const STEP_LUA = `
+/** Given by a function without upvalues, made only in runs that come to it. Its variables last as long as the run. */
+const LIBRARY_LUA = `
 local call = redis.call
 ${MEMORY_LUA}local FIELD = '${FIELD}'
-local operations = #KEYS
-local answers, run, floor
-
-local function library()
+local floor
 ${STANDING_LUA}
   -- Of the process that makes the operation.
   local channel
@@ -271,8 +269,13 @@ ${KEY_LUA}
     tidy()
     return answer
   end
-end
+`;
 
+const STEP_LUA = `
+local call = redis.call
+${MEMORY_LUA}local FIELD = '${FIELD}'
+local operations = #KEYS
+local answers, run
 local cursor = 1
 local implied = operations == 1 and (#ARGV == 1 and 'd' or #ARGV == 4 and 'n')
 for index = 1, operations do
@@ -309,7 +312,9 @@ for index = 1, operations do
     cursor = cursor + ((kind == 'o' and 3) or (kind == 'a' and 7) or 5)
   end
   if not answer then
-    run = run or library()
+    run = run or (function()
+${LIBRARY_LUA}
+    end)()
     answer = run(index, kind, at)
   end
   if operations == 1 then return answer end
