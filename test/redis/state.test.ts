@@ -311,6 +311,26 @@ lane('states on Redis', TOOLS.redis, () => {
     await state.close();
   });
 
+  test.each(['leasehold:i1:state:k', 'leasehold:d:state:k'])(
+    'where %s holds something else, nothing is written before that is found out',
+    async (besides) => {
+      const state = await open();
+      const ids = Array.from({ length: 60 }, (_, index) => message(`m-${index}`));
+      await state.commit(commit('k', 0, ids));
+      await state.markDead('k', [message('dead')]);
+      await client.set(besides, 'of somebody else');
+      const before = await client.hgetall('state:k');
+      const later = tokenOf(10n ** 18n + 1n);
+      const fresh = [message('new')];
+      await expect(state.load('k', later, fresh)).rejects.toThrow(/WRONGTYPE/);
+      const made = state.commit({ ...commit('k', 1, fresh), lease: later });
+      await expect(made).rejects.toThrow(/WRONGTYPE/);
+      await expect(state.markDead('k', fresh)).rejects.toThrow(/WRONGTYPE/);
+      expect(await client.hgetall('state:k')).toEqual(before);
+      await state.close();
+    },
+  );
+
   test('marks of dead letters are looked for only while there may be some', async () => {
     const state = await open();
     expect(await state.markDead('k', [message('dead')])).toEqual(
