@@ -12,4 +12,4 @@ describe('states in memory', () =>
   registerEngineSuite(memoryStateFixture, stateCases, { but: [] }));
 describe('outboxes in memory', () =>
   registerEngineSuite(memoryOutboxFixture, outboxCases, { but: [] }));
-describe('the source in memory', () => registerSourceSuite(memorySourceFixture));
+describe('the source in memory', () => registerSourceSuite(memorySourceFixture, false));

@@ -281,39 +281,43 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
       ['numbers', [2e15 + 0.5, -1e30, 1e300].map((value) => ({ a: { '!': 'double', value } }))],
       ['names', NAMES.map((name) => ({ key: name, [name.slice(0, 60)]: name }))],
     ];
-    test.each(hostile)('as %s chooses no queue, and comes to its end', async (what, all) => {
-      const url = server.url;
-      const queue = `hostile ${what}`;
-      const channel = await connection.createChannel();
-      await channel.assertQueue('payments', { durable: true });
-      const locks = new LockManager({ store: memory() });
-      const consumer = consume<{ n: number }>({
-        source: rabbitmq({ url, queue }),
-        locks,
-        keyOf: ({ envelope }) => (envelope.headers['key'] as string | undefined) ?? 'k',
-        handle: () => {
-          throw new Error('no');
-        },
-        onFailed: retry({ maxAttempts: 2, delayMs: 20 }),
-      });
-      await consumer.ready;
-      for (const [index, headers] of all.entries()) {
-        const timestamp = Math.floor(Date.now() / 1_000);
-        const options = { headers, messageId: `m-${index}`, timestamp };
-        channel.publish('', queue, Buffer.from('{"n":1}'), options);
-      }
-      const count = async (): Promise<number> =>
-        (await channel.checkQueue(`${queue}.dead`)).messageCount;
-      await until('all are dead', async () => (await count()) === all.length, 30_000);
-      expect((await channel.checkQueue('payments')).messageCount).toBe(0);
-      await consumer.stop();
-      await locks.close();
-      const dead = deadLetters({ url, queue });
-      const letters = await dead.list(1_000);
-      expect(letters.map(({ reason }) => reason)).toEqual(all.map(() => 'failed'));
-      await dead.close();
-      await channel.close();
-    });
+    // Side by side: most of their time goes by while a delay queue grows up.
+    test.concurrent.each(hostile)(
+      'as %s chooses no queue, and comes to its end',
+      async (what, all) => {
+        const url = server.url;
+        const queue = `hostile ${what}`;
+        const channel = await connection.createChannel();
+        await channel.assertQueue('payments', { durable: true });
+        const locks = new LockManager({ store: memory() });
+        const consumer = consume<{ n: number }>({
+          source: rabbitmq({ url, queue }),
+          locks,
+          keyOf: ({ envelope }) => (envelope.headers['key'] as string | undefined) ?? 'k',
+          handle: () => {
+            throw new Error('no');
+          },
+          onFailed: retry({ maxAttempts: 2, delayMs: 20 }),
+        });
+        await consumer.ready;
+        for (const [index, headers] of all.entries()) {
+          const timestamp = Math.floor(Date.now() / 1_000);
+          const options = { headers, messageId: `m-${index}`, timestamp };
+          channel.publish('', queue, Buffer.from('{"n":1}'), options);
+        }
+        const count = async (): Promise<number> =>
+          (await channel.checkQueue(`${queue}.dead`)).messageCount;
+        await until('all are dead', async () => (await count()) === all.length, 30_000);
+        expect((await channel.checkQueue('payments')).messageCount).toBe(0);
+        await consumer.stop();
+        await locks.close();
+        const dead = deadLetters({ url, queue });
+        const letters = await dead.list(1_000);
+        expect(letters.map(({ reason }) => reason)).toEqual(all.map(() => 'failed'));
+        await dead.close();
+        await channel.close();
+      },
+    );
 
     test('and a letter that names a queue of somebody else stays', async () => {
       const channel = await connection.createChannel();

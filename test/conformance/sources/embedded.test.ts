@@ -1,4 +1,4 @@
 import { fixture } from './embedded.ts';
 import { registerSourceSuite } from './register.ts';
 
-registerSourceSuite(fixture);
+registerSourceSuite(fixture, false);

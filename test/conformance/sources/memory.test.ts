@@ -1,4 +1,4 @@
 import { fixture } from './memory.ts';
 import { registerSourceSuite } from './register.ts';
 
-registerSourceSuite(fixture);
+registerSourceSuite(fixture, false);

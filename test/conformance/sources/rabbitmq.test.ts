@@ -6,5 +6,5 @@ import { registerSourceSuite } from './register.ts';
 lane('the source on RabbitMQ', TOOLS.rabbitmq, () => {
   const broker = new SharedBroker();
   afterAll(() => broker.close());
-  registerSourceSuite(broker.fixture);
+  registerSourceSuite(broker.fixture, { but: ['restart'] });
 });

@@ -7,14 +7,11 @@ import {
   sourceCases,
   sourceSkipReason,
 } from 'leasehold/testing';
-import { test } from 'vitest';
+import { registerCases, type Together } from '../register.ts';
 
-export function registerSourceSuite(fixture: SourceFixture): void {
-  for (const one of sourceCases) {
-    test(one.name, async ({ skip }) => {
-      const reason = sourceSkipReason(one, fixture);
-      if (reason !== null) skip(reason);
-      await runSourceCase(one, fixture);
-    });
-  }
+export function registerSourceSuite(fixture: SourceFixture, together: Together): void {
+  registerCases(sourceCases, together, {
+    skipReason: (one) => sourceSkipReason(one, fixture),
+    run: (one, options) => runSourceCase(one, fixture, options),
+  });
 }
