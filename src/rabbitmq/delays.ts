@@ -55,6 +55,11 @@ export class Delays {
   async #make(name: string, args: Readonly<Record<string, unknown>>): Promise<void> {
     const declaredAtMs = await this.#sender.declare(name, args);
     const leftMs = declaredAtMs + GROWN_UP_MS - performance.now();
-    if (leftMs > 0) await delay(leftMs);
+    if (leftMs <= 0) return;
+    try {
+      await delay(leftMs, undefined, { signal: this.#sender.closed });
+    } catch {
+      throw new NotPublishedError(name, 'closed');
+    }
   }
 }

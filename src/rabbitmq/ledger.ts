@@ -4,7 +4,8 @@
  * The broker numbers the deliveries of a channel from 1 on, and one frame can acknowledge all up to a number. So all that
  * were acknowledged, and that come before the first unsettled one, are one frame; those behind it would be a frame each.
  * A frame is work for the broker, and a write wakes it. So as long as there is enough to do, acknowledgements wait a few
- * milliseconds for others, and those behind an unsettled one for that, unless it takes long.
+ * milliseconds for others, and those behind an unsettled one for that, unless it takes long. Once there is hardly anything
+ * to do any more, none waits: the broker sends the next deliveries for them.
  */
 import type { AmqpChannel } from './client.ts';
 import { type Gatherable, gather } from './gather.ts';
@@ -15,6 +16,8 @@ const WAIT_MS = 4;
 const FEW = 2;
 /** Those that would be a frame each wait while more than half as many deliveries are unsettled. */
 const MANY = 1 / 2;
+/** None waits any longer once fewer than so many times as many deliveries are unsettled. */
+const HARDLY_ANY = 1 / 8;
 /** What has been worked on for so many milliseconds is not waited for: it may take much longer. */
 const LONG_MS = 20;
 
@@ -53,6 +56,7 @@ export class Ledger {
   acknowledge(tag: number): Promise<void> {
     if (!this.#isLive || !this.#open.delete(tag)) return this.#flushed ?? Promise.resolve();
     this.#acknowledged.push(tag);
+    if (this.#timer !== undefined) this.#look();
     this.#flushed ??= new Promise((resolve) => {
       this.#resolve = resolve;
       this.#hasWaited = false;
@@ -64,12 +68,13 @@ export class Ledger {
   release(tag: number): void {
     if (!this.#isLive || !this.#open.delete(tag)) return;
     this.#send(() => this.#channel.nack(frame(tag), false, true));
+    if (this.#timer !== undefined) this.#look();
   }
 
   /** Sends what waits. */
   flush(): void {
     clearImmediate(this.#immediate);
-    clearTimeout(this.#timer);
+    this.#stopTimer();
     this.#sendFirst();
     const tags = this.#acknowledged;
     this.#acknowledged = [];
@@ -81,7 +86,20 @@ export class Ledger {
     });
   }
 
+  /** While some wait: at the end of this turn they are sent, when there is no reason to wait any more. */
+  #look(): void {
+    if (this.#open.size >= HARDLY_ANY * this.#acknowledged.length) return;
+    this.#stopTimer();
+    this.#immediate = setImmediate(this.#proceed);
+  }
+
+  #stopTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
   readonly #proceed = (): void => {
+    this.#timer = undefined;
     const [open, acknowledged] = [this.#open.size, this.#acknowledged.length];
     const isFirstWait = !this.#hasWaited && open > FEW * acknowledged;
     const mayWait = isFirstWait || (open > MANY * acknowledged && this.#isFirstYoung());

@@ -4,6 +4,7 @@
  * It has a connection of its own, made when it is first needed: a broker that is short of memory stops reading from
  * connections that publish, and acknowledgements, which free memory, must not be stuck there.
  */
+import { setMaxListeners } from 'node:events';
 import { type AmqpChannel, type AmqpMessage, type ConnectSettings, Link } from './client.ts';
 import { PUBLISH_NUMBER } from './envelope.ts';
 import { ConfirmTimeout, NotPublishedError, QueueUnusableError, queueFault } from './errors.ts';
@@ -55,13 +56,20 @@ export class Sender {
   #inFlight = 0;
   #numbers = 0;
   #attempts = 0;
-  #isClosed = false;
+  readonly #closing = new AbortController();
   #idle: (() => void) | null = null;
 
   /** `prepare` makes what has to be there, over each new connection. */
   constructor(settings: SenderSettings, prepare: (channel: AmqpChannel) => Promise<void>) {
     this.#settings = settings;
     this.#prepare = prepare;
+    // As many may wait as there are copies.
+    setMaxListeners(0, this.#closing.signal);
+  }
+
+  /** Aborted when nothing more is taken. */
+  get closed(): AbortSignal {
+    return this.#closing.signal;
   }
 
   /** Resolves when the broker has it in a queue. Rejects with `NotPublishedError`, or `QueueUnusableError`. */
@@ -77,7 +85,7 @@ export class Sender {
 
   /**
    * Makes a queue, once for each connection. Resolves with the time by which it was there, by the monotonic clock. Rejects
-   * with `QueueUnusableError` when it cannot be.
+   * with `QueueUnusableError` when it cannot be, or with `NotPublishedError`.
    */
   async declare(name: string, args: Readonly<Record<string, unknown>>): Promise<number> {
     const sending = await this.#connected(name);
@@ -106,7 +114,7 @@ export class Sender {
 
   /** Waits for what is under way, each for no longer than its confirm may take. */
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.#closing.abort();
     if (this.#inFlight > 0) {
       await new Promise<void>((resolve) => {
         this.#idle = resolve;
@@ -118,7 +126,7 @@ export class Sender {
   }
 
   async #takeSlot(queue: string): Promise<void> {
-    if (this.#isClosed) throw new NotPublishedError(queue, 'closed');
+    if (this.closed.aborted) throw new NotPublishedError(queue, 'closed');
     if (this.#inFlight < MAX_IN_FLIGHT) {
       this.#inFlight += 1;
       return;
@@ -137,6 +145,8 @@ export class Sender {
 
   async #connected(queue: string): Promise<Sending> {
     for (;;) {
+      // `close` waits for what has a slot, and for nothing else: a connection that is made now would stay.
+      if (this.closed.aborted && this.#inFlight === 0) throw new NotPublishedError(queue, 'closed');
       this.#sending ??= this.#connect();
       const current = this.#sending;
       try {

@@ -123,8 +123,11 @@ const consumer = consume({
   },
 });
 
+const tellMetrics = () => tell({ is: 'metrics', metrics: consumer.metrics() });
 async function end() {
   await consumer.stop();
+  // What its last batches counted may be younger than what was told last.
+  tellMetrics();
   await locks.close();
   process.off('disconnect', dieAlone);
   // Nothing is left that would keep this process: it ends by itself.
@@ -136,4 +139,4 @@ process.on('message', (message) => {
   else openGate();
 });
 await consumer.ready;
-setInterval(() => tell({ is: 'metrics', metrics: consumer.metrics() }), 20).unref();
+setInterval(tellMetrics, 20).unref();

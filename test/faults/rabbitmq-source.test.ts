@@ -497,6 +497,23 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
       await reader.has(3);
     });
 
+    test('once the source is closed no copy waits for its queue, and nothing is made for one', async () => {
+      await publish('a');
+      const reader = await new Reader().open();
+      const [delivery] = await reader.has(1);
+      const republish = (): Promise<void> => reader.source.republish([envelopeOf(delivery)], 500);
+      const waits = expect(republish()).rejects.toMatchObject({ fault: 'closed' });
+      await until('its queue is there', async () => (await delayQueues()).length === 1);
+      await reader.source.close();
+      await waits;
+      await expect(republish()).rejects.toMatchObject({ fault: 'closed' });
+      const other = new Reader();
+      const makes = expect(other.source.republish([envelopeOf(delivery)], 500)).rejects.toThrow();
+      await other.source.close();
+      await makes;
+      await until('no connection is left', () => proxy.open === 0);
+    });
+
     test('a copy that its queue does not confirm goes to another one', async () => {
       await publish('a');
       const reader = await new Reader({ confirmTimeoutMs: 500 }).open();

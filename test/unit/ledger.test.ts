@@ -121,6 +121,26 @@ test('they do not wait when there is little else to do', async () => {
   expect(broker.frames).toEqual(['2', '3', '4', '5']);
 });
 
+test('those that wait are sent at the end of the turn in which hardly anything else is left to do', async () => {
+  broker.deliver(20);
+  broker.acknowledge(1, 3);
+  await turn();
+  broker.acknowledge(...Array.from({ length: 15 }, (_, index) => index + 4));
+  await turn();
+  expect(broker.frames).toEqual([]);
+  broker.acknowledge(2);
+  expect(broker.frames).toEqual([]);
+  await turn();
+  expect(broker.frames).toEqual(['..18']);
+  broker.deliver(8);
+  broker.acknowledge(19);
+  await turn();
+  expect(broker.frames).toEqual(['..18']);
+  for (let tag = 20; tag <= 28; tag += 1) broker.ledger.release(tag);
+  await turn();
+  expect(broker.frames.at(-1)).toBe('..19');
+});
+
 test('what is given back goes at once, and is no longer waited for', async () => {
   broker.deliver(10);
   broker.acknowledge(2, 3);
