@@ -24,6 +24,12 @@ const MAX_ATTEMPTS = 8;
 
 const NONE: readonly Item[] = [];
 
+/** What has to be worked on under the lock, and what a batch left, for the next one to begin with. */
+interface Result {
+  readonly left: readonly Item[];
+  readonly base: Base | null;
+}
+
 export interface ElidingParts {
   readonly elision: Elision;
   readonly reducer: Reducer;
@@ -40,18 +46,42 @@ export class Eliding {
     this.#parts = parts;
   }
 
-  /** Works on a batch, and gives back what has to be worked on under the lock. Never rejects. */
-  async run(key: string, lockName: string, batch: readonly Item[]): Promise<readonly Item[]> {
+  /**
+   * Works on batches until none is left to take, and gives back what has to be worked on under the lock. Each is committed on
+   * what the one before has made, without another look: the commit is refused if that is not there any more, or if it knows
+   * a message. What was delivered before is likely to be known, and looked at first. Never rejects.
+   */
+  async run(
+    key: string,
+    lockName: string,
+    takeBatch: () => readonly Item[],
+  ): Promise<readonly Item[]> {
+    const { kept } = this.#parts.commits;
+    let made: Base | null = null;
+    for (let batch = takeBatch(); batch.length > 0; batch = takeBatch()) {
+      // Taken out: only a commit that was made puts one in again.
+      const before = kept?.take(key) ?? (batch.some(wasDelivered) ? null : made);
+      const result: Result = await this.#work(key, lockName, batch, before);
+      if (result.left.length > 0) return result.left;
+      made = result.base;
+    }
+    return NONE;
+  }
+
+  async #work(
+    key: string,
+    lockName: string,
+    batch: readonly Item[],
+    before: Base | null,
+  ): Promise<Result> {
     const { elision, reducer, commits, calls, settling, metrics } = this.#parts;
     let items = batch;
-    // Taken out: only a commit that was made puts one in again.
-    let base = commits.kept?.take(key) ?? null;
-    const isKept = base !== null;
+    let base = before;
     let operation: 'look' | 'commit' = 'look';
     try {
       if (!base) {
         const seen = await elision.look(key, lockName, items);
-        if (seen.is === 'locked') return items;
+        if (seen.is === 'locked') return { left: items, base };
         base = baseOf(seen);
         items = settling.known(items, seen.marks);
       }
@@ -61,7 +91,7 @@ export class Eliding {
         const reduction = reducer.reduce(base, items);
         const reduced = isPromise(reduction) ? await reduction : reduction;
         const { text, state, done, failures } = reduced;
-        if (failures.length > 0) return items;
+        if (failures.length > 0) return { left: items, base };
         const outcome = await elision.commit({
           key,
           lockName,
@@ -76,8 +106,8 @@ export class Eliding {
             const { version, fence } = outcome;
             metrics.elided += 1;
             const made = { epoch: null, version, fence, text, state };
-            commits.made(key, { base: made, done, failures, isKept });
-            return NONE;
+            commits.made(key, { base: made, done, failures, isKept: before !== null });
+            return { left: NONE, base: { ...made, state: undefined } };
           }
           case 'moved':
             metrics.conflicts += 1;
@@ -94,14 +124,18 @@ export class Eliding {
             break;
           default:
             metrics.conflicts += 1;
-            return items;
+            return { left: items, base };
         }
       }
     } catch (cause) {
       calls.notAnswered(operation, cause);
     }
-    return items;
+    return { left: items, base };
   }
+}
+
+function wasDelivered({ isRedelivered }: Item): boolean {
+  return isRedelivered;
 }
 
 function baseOf({ version, fence, value }: Sight): Base {

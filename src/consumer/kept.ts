@@ -26,8 +26,9 @@ const MAX_ENTRIES = 100_000;
 export class KeptStates {
   readonly #clock: Clock;
   readonly #turnMs: number;
-  #young = new Map<string, Base>();
-  #old = new Map<string, Base>();
+  /** `null` for what was taken out: entries that come and go would have the map made anew all the time. */
+  #young = new Map<string, Base | null>();
+  #old: ReadonlyMap<string, Base | null> = new Map();
   #timer: Timer;
 
   constructor(clock: Clock, turnMs: number) {
@@ -37,10 +38,10 @@ export class KeptStates {
 
   /** Takes it out: only a commit that is known to have been made puts one in again. Without an epoch, any will do. */
   take(key: string, epoch?: bigint): Base | null {
-    const base = this.#young.get(key) ?? this.#old.get(key);
+    const young = this.#young.get(key);
+    const base = young === undefined ? this.#old.get(key) : young;
     if (!base) return null;
-    this.#young.delete(key);
-    this.#old.delete(key);
+    this.#young.set(key, null);
     return epoch === undefined || base.epoch === epoch ? base : null;
   }
 
@@ -53,8 +54,8 @@ export class KeptStates {
   clear(): void {
     this.#clock.clearTimer(this.#timer);
     this.#timer = undefined;
-    this.#young.clear();
-    this.#old.clear();
+    this.#young = new Map();
+    this.#old = this.#young;
   }
 
   #tick(): void {

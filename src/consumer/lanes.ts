@@ -98,9 +98,7 @@ export class Lanes {
         if (eliding) {
           void lease?.release();
           lease = null;
-          const items = this.#takeBatch(lane);
-          if (items.length === 0) continue;
-          const left = await eliding.run(lane.key, lane.lockName, items);
+          const left = await eliding.run(lane.key, lane.lockName, () => this.#takeBatch(lane));
           if (left.length === 0) continue;
           lane.waiting.unshift(...left);
         }

@@ -1,4 +1,4 @@
-import type { CommitOutcome, StateStore } from 'leasehold/consumer';
+import type { CommitOutcome, Elision, StateStore } from 'leasehold/consumer';
 import { memorySource, memoryState } from 'leasehold/memory';
 import { expect, test } from 'vitest';
 import { type Contribution, contribute, makeSetting, start, sum, totalOf, until } from './setup.ts';
@@ -111,6 +111,42 @@ test('with a kept state, duplicates are found by the commit, and the reducer run
   await until(() => consumer.metrics().applied === 2);
   expect(await totalOf(setting.state)).toBe(3);
   expect(consumer.metrics()).toMatchObject({ duplicates: 1, kept: 1 });
+});
+
+test('without the lock, a batch is committed on what the one before has made, without another look', async () => {
+  const setting = makeSetting();
+  const real = setting.state.elision?.(setting.locks.store);
+  if (!real) throw new Error('the memory engines elide no locks');
+  const calls: string[] = [];
+  const elision: Elision = {
+    look: (...args) => {
+      calls.push('look');
+      return real.look(...args);
+    },
+    commit: async (commit) => {
+      const outcome = await real.commit(commit);
+      calls.push(outcome.is);
+      // Meanwhile a copy of what was just applied comes again, and somebody else changes the state.
+      if (calls.length === 2) contribute(setting.queue, 'm1', 1);
+      if (calls.length === 3) contribute(setting.queue, 'm3', 3);
+      if (calls.length === 4) {
+        const seen = await real.look(commit.key, commit.lockName, []);
+        if (seen.is !== 'seen') throw new Error(`it is ${seen.is}`);
+        const { version, fence } = seen;
+        const expected = { expectedVersion: version, expectedFence: fence };
+        await real.commit({ ...commit, id: 'foreign', ...expected, value: '100', messages: [] });
+        contribute(setting.queue, 'm4', 4);
+      }
+      return outcome;
+    },
+  };
+  const state = changed(setting.state, { elision: () => elision });
+  contribute(setting.queue, 'm1', 1);
+  const consumer = start(setting, { state });
+  await until(() => consumer.metrics().applied === 3 && consumer.metrics().inFlight === 0);
+  expect(calls).toEqual(['look', 'committed', 'known', 'committed', 'moved', 'committed']);
+  expect(await totalOf(setting.state)).toBe(104);
+  expect(consumer.metrics()).toMatchObject({ duplicates: 1, conflicts: 1, elided: 3, kept: 2 });
 });
 
 test('a commit whose answer was lost is made again, and counts once', async () => {
