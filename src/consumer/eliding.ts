@@ -22,6 +22,12 @@ import { isPromise } from './work.ts';
  */
 const MAX_ATTEMPTS = 8;
 
+/** Of so many states that were not known here, the last ones count most for what is expected of the next one. */
+const RECENT = 16;
+
+/** A key that has no state yet. */
+const NEW: Base = { epoch: null, version: 0, fence: '', text: null, state: undefined };
+
 const NONE: readonly Item[] = [];
 
 /** What has to be worked on under the lock, and what a batch left, for the next one to begin with. */
@@ -41,6 +47,8 @@ export interface ElidingParts {
 
 export class Eliding {
   readonly #parts: ElidingParts;
+  /** How many of the states that were not known here did not exist, from 0 to 1. */
+  #newShare = 0;
 
   constructor(parts: ElidingParts) {
     this.#parts = parts;
@@ -49,7 +57,8 @@ export class Eliding {
   /**
    * Works on batches until none is left to take, and gives back what has to be worked on under the lock. Each is committed on
    * what the one before has made, without another look: the commit is refused if that is not there any more, or if it knows
-   * a message. What was delivered before is likely to be known, and looked at first. Never rejects.
+   * a message. So is the first one of a key, as if it had no state, while that is true of most keys. What was delivered
+   * before is likely to be known, and looked at first. Never rejects.
    */
   async run(
     key: string,
@@ -60,7 +69,7 @@ export class Eliding {
     let made: Base | null = null;
     for (let batch = takeBatch(); batch.length > 0; batch = takeBatch()) {
       // Taken out: only a commit that was made puts one in again.
-      const before = kept?.take(key) ?? (batch.some(wasDelivered) ? null : made);
+      const before = kept?.take(key) ?? (batch.some(wasDelivered) ? null : (made ?? this.#guess()));
       const result: Result = await this.#work(key, lockName, batch, before);
       if (result.left.length > 0) return result.left;
       made = result.base;
@@ -78,20 +87,31 @@ export class Eliding {
     let items = batch;
     let base = before;
     let operation: 'look' | 'commit' = 'look';
+    let attempts = 0;
     try {
-      if (!base) {
-        const seen = await elision.look(key, lockName, items);
-        if (seen.is === 'locked') return { left: items, base };
-        base = baseOf(seen);
-        items = settling.known(items, seen.marks);
-      }
-      operation = 'commit';
-      for (let attempt = 0; attempt < MAX_ATTEMPTS && items.length > 0; attempt += 1) {
+      while (items.length > 0 && attempts < MAX_ATTEMPTS) {
+        if (!base) {
+          operation = 'look';
+          const seen = await elision.look(key, lockName, items);
+          if (seen.is === 'locked') break;
+          base = baseOf(seen);
+          this.#learn(base.version === 0);
+          items = settling.known(items, seen.marks);
+          continue;
+        }
+        operation = 'commit';
+        attempts += 1;
         // Nearly every reducer gives its state at once: what need not be waited for costs no turn.
         const reduction = reducer.reduce(base, items);
         const reduced = isPromise(reduction) ? await reduction : reduction;
         const { text, state, done, failures } = reduced;
-        if (failures.length > 0) return { left: items, base };
+        if (failures.length > 0) {
+          if (base !== NEW) break;
+          // What it threw about may be that there was no state.
+          this.#learn(false);
+          base = null;
+          continue;
+        }
         const outcome = await elision.commit({
           key,
           lockName,
@@ -106,11 +126,14 @@ export class Eliding {
             const { version, fence } = outcome;
             metrics.elided += 1;
             const made = { epoch: null, version, fence, text, state };
-            commits.made(key, { base: made, done, failures, isKept: before !== null });
+            if (base === NEW) this.#learn(true);
+            const isKept = before !== null && before !== NEW;
+            commits.made(key, { base: made, done, failures, isKept });
             return { left: NONE, base: { ...made, state: undefined } };
           }
           case 'moved':
-            metrics.conflicts += 1;
+            if (base === NEW) this.#learn(false);
+            else metrics.conflicts += 1;
             base = baseOf(outcome);
             items = settling.known(items, outcome.marks);
             break;
@@ -131,6 +154,14 @@ export class Eliding {
       calls.notAnswered(operation, cause);
     }
     return { left: items, base };
+  }
+
+  #guess(): Base | null {
+    return this.#newShare > 1 / 2 ? NEW : null;
+  }
+
+  #learn(isNew: boolean): void {
+    this.#newShare += (Number(isNew) - this.#newShare) / RECENT;
   }
 }
 

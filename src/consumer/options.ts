@@ -76,8 +76,9 @@ export interface ReduceOptions<Body, State> extends SharedOptions<Body> {
   /**
    * Where states stand on the server of their locks (`redisState` with the client, or the URL, of `redis`), commits without
    * taking a lock that is free: the commit is refused when the lock is taken, or the state is another one than the reducer
-   * got, and the lock is then taken after all. Effects, exclusion and fencing are the same, with two steps in place of
-   * four; the reducer may run once more. Default true, but false with `retainMs`.
+   * got, and the lock is then taken after all. Effects, exclusion and fencing are the same, with two steps or one in place
+   * of four. The reducer may run more often: what it makes of a state that has changed since, or of `null` where there was
+   * one, is thrown away. Default true, but false with `retainMs`.
    */
   readonly elideLock?: boolean;
   readonly handle?: never;

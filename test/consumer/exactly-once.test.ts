@@ -149,6 +149,51 @@ test('without the lock, a batch is committed on what the one before has made, wi
   expect(consumer.metrics()).toMatchObject({ duplicates: 1, conflicts: 1, elided: 3, kept: 2 });
 });
 
+test('while most keys are new, one is committed to as new without a look, and a wrong guess does no harm', async () => {
+  const setting = makeSetting();
+  for (const account of ['old', 'strict']) {
+    contribute(setting.queue, `first-${account}`, 100, { account });
+    const before = start(setting);
+    await until(() => before.metrics().applied === 1);
+    await before.stop();
+  }
+  const real = setting.state.elision?.(setting.locks.store);
+  if (!real) throw new Error('the memory engines elide no locks');
+  let looks = 0;
+  const look: Elision['look'] = (...args) => {
+    looks += 1;
+    return real.look(...args);
+  };
+  const state = changed(setting.state, { elision: () => ({ ...real, look }) });
+  const consumer = start(setting, {
+    state,
+    reduce(total, messages) {
+      if (messages[0]?.body.account === 'strict' && total === null) throw new Error('no account');
+      return sum(total, messages);
+    },
+  });
+  let applied = 0;
+  const add = async (account: string): Promise<void> => {
+    applied += 1;
+    contribute(setting.queue, `m${applied}`, 1, { account });
+    await until(() => consumer.metrics().applied === applied);
+  };
+  for (let number = 0; number < 100; number += 1) await add(`new-${number}`);
+  expect(looks).toBeLessThan(50);
+  const before = looks;
+  await add('old');
+  expect(looks).toBe(before);
+  // What its reducer throws about may not be so.
+  await add('strict');
+  expect(looks).toBe(before + 1);
+  for (let turn = 0; turn < 20; turn += 1) await add('new-1');
+  expect(looks).toBeGreaterThan(before + 1);
+  expect(await totalOf(setting.state, 'old')).toBe(101);
+  expect(await totalOf(setting.state, 'strict')).toBe(101);
+  expect(await totalOf(setting.state, 'new-1')).toBe(21);
+  expect(consumer.metrics()).toMatchObject({ elided: 122, conflicts: 0, failed: 0, kept: 0 });
+});
+
 test('a commit whose answer was lost is made again, and counts once', async () => {
   const setting = makeSetting();
   const ids: string[] = [];

@@ -159,6 +159,15 @@ const MUTANTS: readonly Mutant[] = [
   },
 ];
 
+/** No rule is left out: only luck is. */
+const UNLUCKY: Mutant = {
+  name: 'a state that was never seen is always taken for one that does not exist',
+  file: 'consumer/eliding.js',
+  find: 'this.#newShare > 1 / 2',
+  replace: 'true',
+};
+const UNLUCKY_SEEDS = 100;
+
 let folder: string;
 
 beforeAll(async () => {
@@ -204,3 +213,11 @@ describe('the simulation finds', () => {
     120_000,
   );
 });
+
+test(`nothing goes wrong when ${UNLUCKY.name}`, async () => {
+  const modules = await mutated(UNLUCKY, MUTANTS.length);
+  for (let seed = 1; seed <= UNLUCKY_SEEDS; seed += 1) {
+    const { wrong } = await simulate(modules, seed);
+    expect(wrong, `seed ${seed}`).toEqual([]);
+  }
+}, 120_000);
