@@ -150,7 +150,10 @@ export type LookOutcome = ({ readonly is: 'seen' } & Sight) | { readonly is: 'lo
 
 export interface ElidedCommit extends Omit<Commit, 'lease'> {
   readonly lockName: string;
-  /** As it was seen. */
+  /**
+   * As it was seen, or given by the commit before; empty where there is no token. With an expected version of 0 it may be a
+   * guess that nobody has looked at: that there is no state.
+   */
   readonly expectedFence: string;
 }
 
@@ -159,7 +162,7 @@ export type ElidedCommitOutcome =
   /** With the token that it was given. */
   | { readonly is: 'committed'; readonly version: number; readonly fence: string }
   | Extract<CommitOutcome, { is: 'known' | 'too-old' | 'stale' }>
-  /** The state is another one than that which was seen: this one. */
+  /** The state is another one than that which was expected: this one. */
   | ({ readonly is: 'moved' } & Sight)
   /** Somebody holds the lock, or waits for it. */
   | { readonly is: 'locked' };
@@ -173,7 +176,7 @@ export type ElidedCommitOutcome =
 export interface Elision {
   /** Reads a state, unless its lock is taken. Raises no fence. */
   look(key: string, lockName: string, messages: readonly CommitMessage[]): Promise<LookOutcome>;
-  /** In one atomic step: checks that the lock is free, and that the state is the one that was seen; then as any commit. */
+  /** In one atomic step: checks that the lock is free, and that the state is the one that is expected; then as any commit. */
   commit(commit: ElidedCommit): Promise<ElidedCommitOutcome>;
 }
 

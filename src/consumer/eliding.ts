@@ -1,10 +1,11 @@
 /**
  * Commits that take no lock, where states stand beside their locks: look at the state, reduce, and commit in a step that is
- * refused unless the lock is free and the state is still the one that was seen.
+ * refused unless the lock is free and the state is still the one that was seen. The look is left out where the state is
+ * expected to be known: it is what this process has committed last, or there is none.
  *
  * Nothing rests on luck. What does not succeed at once is worked on under the lock: that the key is wanted by others, that the
  * reducer throws (what it throws about has to be a state under the lock), or that an engine does not answer, after which the
- * ids tell what was committed. Source: lock elision (Rajwar and Goodman, MICRO 2001); see docs/adr/0083.
+ * ids tell what was committed. Source: lock elision (Rajwar and Goodman, MICRO 2001); see docs/adr/0083, 0110 and 0111.
  */
 import type { Calls } from './calls.ts';
 import type { Commits } from './commits.ts';
@@ -55,10 +56,11 @@ export class Eliding {
   }
 
   /**
-   * Works on batches until none is left to take, and gives back what has to be worked on under the lock. Each is committed on
-   * what the one before has made, without another look: the commit is refused if that is not there any more, or if it knows
-   * a message. So is the first one of a key, as if it had no state, while that is true of most keys. What was delivered
-   * before is likely to be known, and looked at first. Never rejects.
+   * Works on batches until none is left to take, and gives back what has to be worked on under the lock. Never rejects.
+   *
+   * Each batch goes on from what the one before has made, without another look; the first one, while most states do not exist
+   * yet, from none. The commit is refused if the state is another one, or if it knows a message. Messages that were delivered
+   * before are likely to be known: unless the state is kept, they are looked at first.
    */
   async run(
     key: string,
@@ -132,7 +134,7 @@ export class Eliding {
             return { left: NONE, base: { ...made, state: undefined } };
           }
           case 'moved':
-            if (base === NEW) this.#learn(false);
+            if (base === NEW) this.#learn(outcome.version === 0);
             else metrics.conflicts += 1;
             base = baseOf(outcome);
             items = settling.known(items, outcome.marks);

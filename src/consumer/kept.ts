@@ -28,7 +28,7 @@ export class KeptStates {
   readonly #turnMs: number;
   /** `null` for what was taken out: entries that come and go would have the map made anew all the time. */
   #young = new Map<string, Base | null>();
-  #old: ReadonlyMap<string, Base | null> = new Map();
+  #old = new Map<string, Base | null>();
   #timer: Timer;
 
   constructor(clock: Clock, turnMs: number) {
@@ -38,10 +38,10 @@ export class KeptStates {
 
   /** Takes it out: only a commit that is known to have been made puts one in again. Without an epoch, any will do. */
   take(key: string, epoch?: bigint): Base | null {
-    const young = this.#young.get(key);
-    const base = young === undefined ? this.#old.get(key) : young;
+    const generation = this.#young.get(key) === undefined ? this.#old : this.#young;
+    const base = generation.get(key);
     if (!base) return null;
-    this.#young.set(key, null);
+    generation.set(key, null);
     return epoch === undefined || base.epoch === epoch ? base : null;
   }
 

@@ -16,7 +16,7 @@ const WAIT_MS = 4;
 const FEW = 2;
 /** Those that would be a frame each wait while more than half as many deliveries are unsettled. */
 const MANY = 1 / 2;
-/** None waits any longer once fewer than so many times as many deliveries are unsettled. */
+/** None waits any longer once the unsettled deliveries are fewer than so many times those that wait. */
 const HARDLY_ANY = 1 / 8;
 /** What has been worked on for so many milliseconds is not waited for: it may take much longer. */
 const LONG_MS = 20;

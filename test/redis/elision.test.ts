@@ -87,6 +87,29 @@ lane('states on Redis without their locks', TOOLS.redis, () => {
     expect(await state.peek('k')).toBe('new');
   });
 
+  test('a value that somebody has put there by hand is not taken for none', async () => {
+    await client.hset('state:k', 'v', '100');
+    const none = { version: 0, fence: '', value: null, marks: new Map() };
+    expect(await commit('k', none as unknown as Sight, '1')).toMatchObject({
+      is: 'moved',
+      value: '100',
+    });
+    const locks = new LockManager({ store: redis(client) });
+    const queue = new MemoryQueue();
+    await queue.publish({ id: 'm', content: '{}' });
+    const consumer = consume<unknown, number>({
+      source: memorySource(queue),
+      locks,
+      state: redisState(client),
+      keyOf: () => 'k',
+      reduce: (total, messages) => (total ?? 0) + messages.length,
+    });
+    await until('it is applied', () => consumer.metrics().applied === 1);
+    expect(await state.peek('k')).toBe('101');
+    await consumer.stop();
+    await locks.close();
+  });
+
   test('a late write under a token that is still the highest is noticed', async () => {
     const values = fenced(client, { prefix: 'state:' });
     const last = { tokenText: '7'.padStart(20, '0') };

@@ -115,6 +115,10 @@ async function heldByNobody(trial: Trial): Promise<void> {
 async function moved(trial: Trial): Promise<void> {
   const { state, leases, elision } = await trial.elision();
   await commit(elision);
+  const guess = await elision.commit(
+    commitOf({ expectedVersion: 0, expectedFence: '', id: 'guess' }),
+  );
+  assert.equal(guess.is, 'moved', 'there is a state');
   const before = await see(elision);
   const [claim, lease] = await granted(leases);
   await state.load(KEY, lease, []);
