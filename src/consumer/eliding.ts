@@ -88,12 +88,10 @@ export class Eliding {
     const { elision, reducer, commits, calls, settling, metrics } = this.#parts;
     let items = batch;
     let base = before;
-    let operation: 'look' | 'commit' = 'look';
     let attempts = 0;
     try {
       while (items.length > 0 && attempts < MAX_ATTEMPTS) {
         if (!base) {
-          operation = 'look';
           const seen = await elision.look(key, lockName, items);
           if (seen.is === 'locked') break;
           base = baseOf(seen);
@@ -101,7 +99,6 @@ export class Eliding {
           items = settling.known(items, seen.marks);
           continue;
         }
-        operation = 'commit';
         attempts += 1;
         // Nearly every reducer gives its state at once: what need not be waited for costs no turn.
         const reduction = reducer.reduce(base, items);
@@ -153,7 +150,7 @@ export class Eliding {
         }
       }
     } catch (cause) {
-      calls.notAnswered(operation, cause);
+      calls.notAnswered(base ? 'commit' : 'look', cause);
     }
     return { left: items, base };
   }

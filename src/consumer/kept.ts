@@ -38,7 +38,7 @@ export class KeptStates {
 
   /** Takes it out: only a commit that is known to have been made puts one in again. Without an epoch, any will do. */
   take(key: string, epoch?: bigint): Base | null {
-    const generation = this.#young.get(key) === undefined ? this.#old : this.#young;
+    const generation = this.#young.has(key) ? this.#young : this.#old;
     const base = generation.get(key);
     if (!base) return null;
     generation.set(key, null);
@@ -54,8 +54,8 @@ export class KeptStates {
   clear(): void {
     this.#clock.clearTimer(this.#timer);
     this.#timer = undefined;
-    this.#young = new Map();
-    this.#old = this.#young;
+    this.#young.clear();
+    this.#old.clear();
   }
 
   #tick(): void {

@@ -61,8 +61,7 @@ export interface ReduceOptions<Body, State> extends SharedOptions<Body> {
   /**
    * The state after these messages, in their order. `null` is the state of a key that has none. It may run more than
    * once for a message, with `elideLock` also on a state of the past, so effects elsewhere do not belong here; only what it
-   * returns last counts. What it gives for several
-   * messages at once must be what it gives for one after the other.
+   * returns last counts. What it gives for several messages at once must be what it gives for one after the other.
    */
   readonly reduce: (
     state: State | null,

@@ -56,7 +56,7 @@ export class Ledger {
   acknowledge(tag: number): Promise<void> {
     if (!this.#isLive || !this.#open.delete(tag)) return this.#flushed ?? Promise.resolve();
     this.#acknowledged.push(tag);
-    if (this.#timer !== undefined) this.#look();
+    this.#look();
     this.#flushed ??= new Promise((resolve) => {
       this.#resolve = resolve;
       this.#hasWaited = false;
@@ -68,7 +68,7 @@ export class Ledger {
   release(tag: number): void {
     if (!this.#isLive || !this.#open.delete(tag)) return;
     this.#send(() => this.#channel.nack(frame(tag), false, true));
-    if (this.#timer !== undefined) this.#look();
+    this.#look();
   }
 
   /** Sends what waits. */
@@ -88,6 +88,7 @@ export class Ledger {
 
   /** While some wait: at the end of this turn they are sent, when there is no reason to wait any more. */
   #look(): void {
+    if (this.#timer === undefined) return;
     if (this.#open.size >= HARDLY_ANY * this.#acknowledged.length) return;
     this.#stopTimer();
     this.#immediate = setImmediate(this.#proceed);

@@ -1,7 +1,16 @@
 import type { CommitOutcome, Elision, StateStore } from 'leasehold/consumer';
 import { memorySource, memoryState } from 'leasehold/memory';
 import { expect, test } from 'vitest';
-import { type Contribution, contribute, makeSetting, start, sum, totalOf, until } from './setup.ts';
+import {
+  type Contribution,
+  contribute,
+  makeSetting,
+  type Setting,
+  start,
+  sum,
+  totalOf,
+  until,
+} from './setup.ts';
 
 /** A store with some of its calls replaced. */
 function changed(state: StateStore, changes: Partial<StateStore>): StateStore {
@@ -13,6 +22,12 @@ function changed(state: StateStore, changes: Partial<StateStore>): StateStore {
     name: 'changed',
     ...changes,
   };
+}
+
+function elisionOf({ state, locks }: Setting): Elision {
+  const elision = state.elision?.(locks.store);
+  if (!elision) throw new Error('the memory engines elide no locks');
+  return elision;
 }
 
 test('messages of a key are added up, those of others elsewhere', async () => {
@@ -115,8 +130,7 @@ test('with a kept state, duplicates are found by the commit, and the reducer run
 
 test('without the lock, a batch is committed on what the one before has made, without another look', async () => {
   const setting = makeSetting();
-  const real = setting.state.elision?.(setting.locks.store);
-  if (!real) throw new Error('the memory engines elide no locks');
+  const real = elisionOf(setting);
   const calls: string[] = [];
   const elision: Elision = {
     look: (...args) => {
@@ -157,8 +171,7 @@ test('while most keys are new, one is committed to as new without a look, and a 
     await until(() => before.metrics().applied === 1);
     await before.stop();
   }
-  const real = setting.state.elision?.(setting.locks.store);
-  if (!real) throw new Error('the memory engines elide no locks');
+  const real = elisionOf(setting);
   let looks = 0;
   const look: Elision['look'] = (...args) => {
     looks += 1;

@@ -130,7 +130,7 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'a commit without the lock that was not answered counts as made',
     file: 'consumer/eliding.js',
-    find: 'calls.notAnswered(operation, cause);',
+    find: "calls.notAnswered(base ? 'commit' : 'look', cause);",
     replace: 'return { left: [], base };',
   },
   {

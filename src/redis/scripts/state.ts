@@ -167,8 +167,9 @@ local function commit(areNew, fence, expected, following, commitId, value, packe
   if fence then
     if isLocked() then return 'locked' end
     -- What somebody has put there by hand has no version.
-    local isForeign = not found[2] and call('HMGET', state, 'v')[1]
-    if version ~= expected or (found[1] or '') ~= fence or isForeign then return look('moved', packed) end
+    if version ~= expected or (found[1] or '') ~= fence or (not found[2] and call('HMGET', state, 'v')[1]) then
+      return look('moved', packed)
+    end
   else
     if isStale(found[1], found[4]) then return 'stale', nil, nil, found[1] end
     if version ~= expected then
