@@ -23,6 +23,7 @@ import type { Settings } from './options.ts';
 import { Replicas } from './replicas.ts';
 import { explain, MisconfiguredError, probe, warnOfEviction } from './setup.ts';
 import { MAX_RENEWALS, Steps } from './steps.ts';
+import { Unanswered } from './unanswered.ts';
 import { within } from './within.ts';
 
 type OnEvent = (event: StoreEvent) => void;
@@ -36,6 +37,7 @@ interface Session {
   readonly layout: Layout;
   readonly steps: Steps;
   readonly listener: Listener;
+  readonly unanswered: Unanswered;
 }
 
 export class RedisStore implements LeaseStore {
@@ -92,17 +94,22 @@ export class RedisStore implements LeaseStore {
     const { listener } = session;
     const trusted = listener.heardBy(slot);
     const listening = listener.listenFirst(slot);
-    const { outcome, isHeard } = readClaim(
-      await session.steps.submit(slot, claim.key, operation),
-      claim,
-    );
-    if (listening !== null) {
-      // The first claim of a slot travels together with the subscription, and may have come before it.
-      if (!(await succeeds(listening)) || outcome.is !== 'waiting' || isHeard) return outcome;
-      return readClaim(await session.steps.submit(slot, claim.key, operation), claim).outcome;
+    try {
+      const { outcome, isHeard } = readClaim(
+        await session.steps.submit(slot, claim.key, operation),
+        claim,
+      );
+      if (listening !== null) {
+        // The first claim of a slot travels together with the subscription, and may have come before it.
+        if (!(await succeeds(listening)) || outcome.is !== 'waiting' || isHeard) return outcome;
+        return readClaim(await session.steps.submit(slot, claim.key, operation), claim).outcome;
+      }
+      if (outcome.is === 'waiting' && !isHeard) listener.distrust(slot, trusted);
+      return outcome;
+    } catch (cause) {
+      session.unanswered.add(claim, cause);
+      throw cause;
     }
-    if (outcome.is === 'waiting' && !isHeard) listener.distrust(slot, trusted);
-    return outcome;
   }
 
   async renew(claims: readonly Claim[]): Promise<readonly RenewOutcome[]> {
@@ -129,7 +136,13 @@ export class RedisStore implements LeaseStore {
     const slot = session.layout.slotOf(claim.key);
     const operation = (again ? 'a' : 'd') + claim.owner;
     const second = again && claimText(again);
-    return readDrop(await session.steps.submit(slot, claim.key, operation, second), again);
+    session.unanswered.dropped(claim);
+    try {
+      return readDrop(await session.steps.submit(slot, claim.key, operation, second), again);
+    } catch (cause) {
+      if (again) session.unanswered.add(again, cause);
+      throw cause;
+    }
   }
 
   async close(): Promise<void> {
@@ -158,7 +171,11 @@ export class RedisStore implements LeaseStore {
       },
       timeoutMs: requestTimeoutMs,
     });
-    return { client, layout, steps, listener };
+    const unanswered = new Unanswered((claim) => {
+      // Nobody waits for this answer.
+      if (this.#session?.unanswered === unanswered) this.drop(claim).catch(() => {});
+    });
+    return { client, layout, steps, listener, unanswered };
   }
 
   /** Rejects for what may pass; notes what will not. */
