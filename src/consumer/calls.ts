@@ -22,6 +22,10 @@ export class Calls {
   isHalted = false;
   /** Called whenever something that was waited for has ended. */
   onSettled: () => void = () => {};
+  readonly #ended = (): void => {
+    this.#pending -= 1;
+    this.onSettled();
+  };
 
   constructor(clock: Clock, random: () => number, metrics: Metrics) {
     this.#clock = clock;
@@ -108,11 +112,7 @@ export class Calls {
   /** Work in the background. It never rejects, and the end waits for it. */
   track(work: Promise<unknown>): void {
     this.#pending += 1;
-    const ended = (): void => {
-      this.#pending -= 1;
-      this.onSettled();
-    };
-    work.then(ended, ended);
+    work.then(this.#ended, this.#ended);
   }
 
   halt(): void {

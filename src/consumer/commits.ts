@@ -23,7 +23,8 @@ export class Commits {
   readonly kept: KeptStates | null;
   readonly #settling: Settling;
   readonly #metrics: Metrics;
-  readonly #prefix: string = `${crypto.randomUUID()}:`;
+  /** It travels with each commit and stands in each state: no longer than the nonce of an owner. */
+  readonly #prefix: string = `${crypto.randomUUID().slice(-12)}:`;
   #count = 0;
 
   constructor(settings: Settings, settling: Settling, metrics: Metrics) {

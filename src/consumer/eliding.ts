@@ -31,12 +31,6 @@ const NEW: Base = { epoch: null, version: 0, fence: '', text: null, state: undef
 
 const NONE: readonly Item[] = [];
 
-/** What has to be worked on under the lock, and what a batch left, for the next one to begin with. */
-interface Result {
-  readonly left: readonly Item[];
-  readonly base: Base | null;
-}
-
 export interface ElidingParts {
   readonly elision: Elision;
   readonly reducer: Reducer;
@@ -67,95 +61,90 @@ export class Eliding {
     lockName: string,
     takeBatch: () => readonly Item[],
   ): Promise<readonly Item[]> {
-    const { kept } = this.#parts.commits;
-    let made: Base | null = null;
-    for (let batch = takeBatch(); batch.length > 0; batch = takeBatch()) {
-      // Taken out: only a commit that was made puts one in again.
-      const before = kept?.take(key) ?? (batch.some(wasDelivered) ? null : (made ?? this.#guess()));
-      const result: Result = await this.#work(key, lockName, batch, before);
-      if (result.left.length > 0) return result.left;
-      made = result.base;
-    }
-    return NONE;
-  }
-
-  async #work(
-    key: string,
-    lockName: string,
-    batch: readonly Item[],
-    before: Base | null,
-  ): Promise<Result> {
     const { elision, reducer, commits, calls, settling, metrics } = this.#parts;
-    let items = batch;
-    let base = before;
-    let attempts = 0;
-    try {
-      while (items.length > 0 && attempts < MAX_ATTEMPTS) {
-        if (!base) {
-          const seen = await elision.look(key, lockName, items);
-          if (seen.is === 'locked') break;
-          base = baseOf(seen);
-          this.#learn(base.version === 0);
-          items = settling.known(items, seen.marks);
-          continue;
-        }
-        attempts += 1;
-        // Nearly every reducer gives its state at once: what need not be waited for costs no turn.
-        const reduction = reducer.reduce(base, items);
-        const reduced = isPromise(reduction) ? await reduction : reduction;
-        const { text, state, done, failures } = reduced;
-        if (failures.length > 0) {
-          if (base !== NEW) break;
-          // What it threw about may be that there was no state.
-          this.#learn(false);
-          base = null;
-          continue;
-        }
-        const outcome = await elision.commit({
-          key,
-          lockName,
-          id: commits.newId(),
-          expectedVersion: base.version,
-          expectedFence: base.fence,
-          value: text,
-          messages: done,
-        });
-        switch (outcome.is) {
-          case 'committed': {
-            const { version, fence } = outcome;
-            metrics.elided += 1;
-            const made = { epoch: null, version, fence, text, state };
-            if (base === NEW) this.#learn(true);
-            const isKept = before !== null && before !== NEW;
-            commits.made(key, { base: made, done, failures, isKept });
-            return { left: NONE, base: { ...made, state: undefined } };
+    const { kept } = commits;
+    let last: Base | null = null;
+    for (;;) {
+      let items = takeBatch();
+      if (items.length === 0) return NONE;
+      // Taken out: only a commit that was made puts one in again.
+      const before: Base | null = kept?.take(key) ?? this.#expected(items, last);
+      let base: Base | null = before;
+      try {
+        for (let attempts = 0; items.length > 0; ) {
+          if (!base) {
+            const seen = await elision.look(key, lockName, items);
+            if (seen.is === 'locked') return items;
+            base = baseOf(seen);
+            this.#learn(base.version === 0);
+            items = settling.known(items, seen.marks);
+            continue;
           }
-          case 'moved':
-            if (base === NEW) this.#learn(outcome.version === 0);
-            else metrics.conflicts += 1;
-            base = baseOf(outcome);
-            items = settling.known(items, outcome.marks);
-            break;
-          case 'known':
-            base = { ...base, state: undefined };
-            items = settling.known(items, outcome.marks);
-            break;
-          case 'too-old':
-            base = { ...base, state: undefined };
-            items = settling.tooOld(items, outcome.ids);
-            break;
-          default:
-            metrics.conflicts += 1;
-            return { left: items, base };
+          if (attempts === MAX_ATTEMPTS) return items;
+          attempts += 1;
+          // Nearly every reducer gives its state at once: what need not be waited for costs no turn.
+          const reduction = reducer.reduce(base, items);
+          const { text, state, done, failures } = isPromise(reduction)
+            ? await reduction
+            : reduction;
+          if (failures.length > 0) {
+            if (base !== NEW) return items;
+            // What it threw about may be that there was no state.
+            this.#learn(false);
+            base = null;
+            continue;
+          }
+          const outcome = await elision.commit({
+            key,
+            lockName,
+            id: commits.newId(),
+            expectedVersion: base.version,
+            expectedFence: base.fence,
+            value: text,
+            messages: done,
+          });
+          switch (outcome.is) {
+            case 'committed': {
+              const { version, fence } = outcome;
+              metrics.elided += 1;
+              if (base === NEW) this.#learn(true);
+              base = { epoch: null, version, fence, text, state };
+              const isKept = before !== null && before !== NEW;
+              commits.made(key, { base, done, failures, isKept });
+              items = NONE;
+              break;
+            }
+            case 'moved':
+              if (base === NEW) this.#learn(outcome.version === 0);
+              else metrics.conflicts += 1;
+              base = baseOf(outcome);
+              items = settling.known(items, outcome.marks);
+              break;
+            case 'known':
+              base = { ...base, state: undefined };
+              items = settling.known(items, outcome.marks);
+              break;
+            case 'too-old':
+              base = { ...base, state: undefined };
+              items = settling.tooOld(items, outcome.ids);
+              break;
+            default:
+              metrics.conflicts += 1;
+              return items;
+          }
         }
+      } catch (cause) {
+        calls.notAnswered(base ? 'commit' : 'look', cause);
+        return items;
       }
-    } catch (cause) {
-      calls.notAnswered(base ? 'commit' : 'look', cause);
+      last = base;
     }
-    return { left: items, base };
   }
 
-  #guess(): Base | null {
+  /** The state that a batch goes on from without a look, where it is not kept. */
+  #expected(items: readonly Item[], last: Base | null): Base | null {
+    if (items.some(wasDelivered)) return null;
+    if (last) return { ...last, state: undefined };
     return this.#newShare > 1 / 2 ? NEW : null;
   }
 

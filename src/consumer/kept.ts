@@ -20,15 +20,19 @@ export interface Base {
   readonly state: unknown;
 }
 
+/** Stays in its map when its state is taken out: entries that come and go would have the map made anew all the time. */
+interface Entry {
+  base: Base | null;
+}
+
 /** Entries of one generation, at most. */
 const MAX_ENTRIES = 100_000;
 
 export class KeptStates {
   readonly #clock: Clock;
   readonly #turnMs: number;
-  /** `null` for what was taken out: entries that come and go would have the map made anew all the time. */
-  #young = new Map<string, Base | null>();
-  #old = new Map<string, Base | null>();
+  #young = new Map<string, Entry>();
+  #old = new Map<string, Entry>();
   #timer: Timer;
 
   constructor(clock: Clock, turnMs: number) {
@@ -38,16 +42,21 @@ export class KeptStates {
 
   /** Takes it out: only a commit that is known to have been made puts one in again. Without an epoch, any will do. */
   take(key: string, epoch?: bigint): Base | null {
-    const generation = this.#young.has(key) ? this.#young : this.#old;
-    const base = generation.get(key);
-    if (!base) return null;
-    generation.set(key, null);
+    const entry = this.#young.get(key) ?? this.#old.get(key);
+    if (!entry?.base) return null;
+    const { base } = entry;
+    entry.base = null;
     return epoch === undefined || base.epoch === epoch ? base : null;
   }
 
   put(key: string, base: Base): void {
+    const entry = this.#young.get(key);
+    if (entry) {
+      entry.base = base;
+      return;
+    }
     if (this.#young.size >= MAX_ENTRIES) this.#turn();
-    this.#young.set(key, base);
+    this.#young.set(key, { base });
     this.#timer ??= this.#clock.setTimer(() => this.#tick(), this.#turnMs, false);
   }
 

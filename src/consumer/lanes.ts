@@ -7,6 +7,7 @@ import type { Lease } from '../core/lease.ts';
 import type { AcquireOptions } from '../core/options.ts';
 import type { Calls } from './calls.ts';
 import * as diagnostics from './diagnostics.ts';
+import type { Eliding } from './eliding.ts';
 import { foldCopies, type Item } from './message.ts';
 import type { Metrics } from './metrics.ts';
 import type { Settings } from './options.ts';
@@ -20,6 +21,11 @@ export interface Lane {
   waiting: Item[];
   /** How often in a row its work came to nothing. */
   setbacks: number;
+}
+
+/** A first setback is tried again at once. */
+function needsPause({ setbacks }: Lane): boolean {
+  return setbacks > 1;
 }
 
 export interface LanesOptions {
@@ -46,6 +52,8 @@ export class Lanes {
   readonly #retention: Retention | null;
   readonly #fail: (error: unknown) => void;
   readonly #lanes = new Map<string, Lane>();
+  /** Those that are run from the end of this turn on. */
+  #opened: Lane[] = [];
 
   constructor({ settings, calls, settling, metrics, work, signal, fail }: LanesOptions) {
     this.#settings = settings;
@@ -73,7 +81,9 @@ export class Lanes {
   open(key: string, lockName: string): Lane {
     const lane: Lane = { key, lockName, waiting: [], setbacks: 0 };
     this.#lanes.set(key, lane);
-    this.#calls.track(this.#run(lane));
+    // What arrives in the same turn belongs to the first batch, and the caller has yet to put the first message in.
+    if (this.#opened.length === 0) queueMicrotask(() => this.#start());
+    this.#opened.push(lane);
     return lane;
   }
 
@@ -82,26 +92,49 @@ export class Lanes {
     return [...this.#lanes.values()].flatMap((lane) => lane.waiting.splice(0));
   }
 
-  async #run(lane: Lane): Promise<void> {
-    // What arrives in the same turn belongs to the first batch, and the caller has yet to put the first message in.
-    await Promise.resolve();
-    let lease: Lease | null = null;
+  #start(): void {
+    const lanes = this.#opened;
+    this.#opened = [];
     const { eliding } = this.#work;
-    // A lock that is kept would have to be asked for, where otherwise there is none to take.
-    const isKeeping = !eliding && this.#retention?.wants() !== false;
+    for (const lane of lanes) {
+      this.#calls.track(eliding ? this.#runEliding(lane, eliding) : this.#runLocked(lane));
+    }
+  }
+
+  #goesOn(lane: Lane): boolean {
+    return lane.waiting.length > 0 && !this.#calls.isHalted;
+  }
+
+  async #runEliding(lane: Lane, eliding: Eliding): Promise<void> {
+    const takeBatch = (): readonly Item[] => this.#takeBatch(lane);
+    try {
+      while (this.#goesOn(lane)) {
+        const left = await eliding.run(lane.key, lane.lockName, takeBatch);
+        if (left.length === 0) continue;
+        lane.waiting.unshift(...left);
+        // A lock that is kept would have to be asked for, where otherwise there is none to take.
+        const lease = await this.#acquire(lane, this.#notKeeping);
+        if (lease) {
+          await this.#workOnce(lane, lease);
+          this.#calls.track(lease.release());
+        }
+        await this.#recover(lane);
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+    this.#end(lane);
+  }
+
+  async #runLocked(lane: Lane): Promise<void> {
+    let lease: Lease | null = null;
+    const isKeeping = this.#retention?.wants() !== false;
     const options = isKeeping ? this.#keeping : this.#notKeeping;
     let isFirst = true;
     // A single attempt would find the key taken by this lane itself.
     const isOnce = this.#settings.acquire.waitMs === 0;
     try {
-      while (lane.waiting.length > 0 && !this.#calls.isHalted) {
-        if (eliding) {
-          void lease?.release();
-          lease = null;
-          const left = await eliding.run(lane.key, lane.lockName, () => this.#takeBatch(lane));
-          if (left.length === 0) continue;
-          lane.waiting.unshift(...left);
-        }
+      while (this.#goesOn(lane)) {
         // Asked for before the other is given back, so that the lock is passed on, or swapped for a place in the line.
         const next = isOnce ? null : this.#acquire(lane, options);
         void lease?.release();
@@ -109,20 +142,28 @@ export class Lanes {
         if (isFirst && lease) this.#retention?.needed(lane.key, epochOf(lease));
         isFirst = false;
         if (lease) await this.#workOnce(lane, lease);
-        if (lane.setbacks > 1) {
+        if (needsPause(lane)) {
           void lease?.release();
           lease = null;
-          await this.#calls.sleep(this.#calls.retryMs(lane.setbacks - 2));
+          await this.#recover(lane);
         }
       }
     } catch (error) {
       this.#fail(error);
     }
-    this.#lanes.delete(lane.key);
-    if (lane.waiting.length > 0) this.#settling.release(lane.waiting.splice(0));
+    this.#end(lane);
     if (lease && isKeeping) this.#retention?.kept(lane.key, epochOf(lease));
     // The end waits for this: afterwards nobody else need wait for the ttl.
     await lease?.release();
+  }
+
+  async #recover(lane: Lane): Promise<void> {
+    if (needsPause(lane)) await this.#calls.sleep(this.#calls.retryMs(lane.setbacks - 2));
+  }
+
+  #end(lane: Lane): void {
+    this.#lanes.delete(lane.key);
+    if (lane.waiting.length > 0) this.#settling.release(lane.waiting.splice(0));
   }
 
   async #workOnce(lane: Lane, lease: Lease): Promise<void> {

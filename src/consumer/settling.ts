@@ -25,6 +25,11 @@ export interface Failure {
   readonly cause: unknown;
 }
 
+interface Group {
+  readonly origin: Origin;
+  readonly deliveries: Delivery[];
+}
+
 /** Characters of an error that go with a dead letter. */
 const MAX_DETAIL = 2_000;
 
@@ -131,7 +136,7 @@ export class Settling {
   release(items: readonly Item[]): void {
     const all = withCopies(items);
     this.#metrics.released += all.length;
-    for (const [origin, deliveries] of this.#settle(all)) {
+    for (const { origin, deliveries } of this.#settle(all)) {
       const release = () => origin.engine.release(deliveries);
       this.#calls.track(this.#calls.done('release', release, () => deliveries.some(isLive)));
     }
@@ -142,28 +147,23 @@ export class Settling {
     this.#metrics.duplicates += all.length - items.length;
     const nowMs = this.#settings.clock.monotonicMs();
     for (const item of all) this.#metrics.tookMs(nowMs - item.deliveredAtMs);
-    for (const [origin, deliveries] of this.#settle(all)) {
+    for (const { origin, deliveries } of this.#settle(all)) {
       const acknowledge = () => origin.engine.acknowledge(deliveries);
       const done = this.#calls.done('acknowledge', acknowledge, () => deliveries.some(isLive));
       this.#calls.track(done);
     }
   }
 
-  /** Their deliveries by where they came from: nearly always one group. */
-  #settle(items: readonly Item[]): Map<Origin, Delivery[]> {
-    const groups = new Map<Origin, Delivery[]>();
-    let group: Delivery[] | undefined;
-    let last: Origin | undefined;
+  /** Their deliveries, in groups that came from one place: nearly always one. */
+  #settle(items: readonly Item[]): readonly Group[] {
+    const groups: Group[] = [];
+    let group: Group | undefined;
     for (const { origin, delivery } of items) {
-      if (origin !== last) {
-        last = origin;
-        group = groups.get(origin);
-        if (!group) {
-          group = [];
-          groups.set(origin, group);
-        }
+      if (origin !== group?.origin) {
+        group = { origin, deliveries: [] };
+        groups.push(group);
       }
-      (group as Delivery[]).push(delivery);
+      group.deliveries.push(delivery);
       origin.inFlight -= 1;
     }
     return groups;

@@ -74,21 +74,26 @@ export function readEnvelope(
   const home = named !== null && queues.includes(named) ? named : queue;
   const kept: Record<string, unknown> = { queue: home };
   for (const name of KEPT) if (canTravel(properties[name])) kept[name] = properties[name];
-  const others = Object.entries(headers).filter(
-    ([name]) => name === LEFT_OUT || !(name.startsWith(OURS) || BROKERS.test(name)),
-  );
   const id = text(properties['messageId']);
   return {
     id: canTravel(id) ? id : null,
     content: message.content,
     contentType: text(properties['contentType']),
-    headers: Object.fromEntries(others.map(([name, value]) => [name, toPlain(value, MAX_DEPTH)])),
+    headers: othersOf(headers),
     properties: kept,
     publishedAtMs: readTime(headers[PUBLISHED_AT], properties['timestamp']),
     busyCount: count(headers[BUSY]),
     failedCount: count(headers[FAILED]),
     isReplay: headers[REPLAY] === true,
   };
+}
+
+/** Headers that are neither ours nor the broker's. */
+function othersOf(headers: Headers): Headers {
+  const names = Object.keys(headers).filter(
+    (name) => name === LEFT_OUT || !(name.startsWith(OURS) || BROKERS.test(name)),
+  );
+  return Object.fromEntries(names.map((name) => [name, toPlain(headers[name], MAX_DEPTH)]));
 }
 
 /** Where a copy goes back to. */

@@ -28,7 +28,14 @@ import { readPrefix, readReplicas, readWhole } from './options.ts';
 import { Replicas } from './replicas.ts';
 import { evaluateWithin } from './rights.ts';
 import { WIDTH } from './scripts/remembered.ts';
-import { KEYS_OF_A_STATE, PEEK, STATE, TIME_DIGITS, VALUES_OF_AN_ANSWER } from './scripts/state.ts';
+import {
+  KEYS_OF_A_STATE,
+  NO_TOKEN,
+  PEEK,
+  STATE,
+  TIME_DIGITS,
+  VALUES_OF_AN_ANSWER,
+} from './scripts/state.ts';
 import { explain, warnOfEviction } from './setup.ts';
 import { RedisStore } from './store.ts';
 import { within } from './within.ts';
@@ -97,7 +104,8 @@ class Run {
   readonly #locks: string[] = [];
   readonly #settings: readonly string[];
   readonly #args: string[] = [];
-  length = 0;
+  /** Of each operation, whether it is a commit. */
+  readonly #areCommits: boolean[] = [];
 
   constructor(epochKey: string, settings: readonly string[]) {
     this.#keys = [epochKey];
@@ -115,10 +123,32 @@ class Run {
   add(keys: readonly string[], { text, value, lock }: Operation, messages: string): void {
     for (const key of keys) this.#keys.push(key);
     if (lock) this.#locks.push(lock.lock, lock.members);
-    this.#args.push(text);
+    this.#args.push(text + messages);
     if (value !== undefined) this.#args.push(value);
-    this.#args.push(messages);
-    this.length += 1;
+    this.#areCommits.push(value !== undefined);
+  }
+
+  /** What the script gave, by operation. */
+  read(values: unknown): readonly Answer[] {
+    let count = 0;
+    for (const isCommit of this.#areCommits) count += isCommit ? 1 : VALUES_OF_AN_ANSWER;
+    const given = answersTo(count, values);
+    let at = 0;
+    // Nearly all of one run have one token, which those that are kept in memory can share.
+    let token = '';
+    return this.#areCommits.map((isCommit) => {
+      if (!isCommit) {
+        at += VALUES_OF_AN_ANSWER;
+        return answerAt(given, at - VALUES_OF_AN_ANSWER);
+      }
+      const value = given[at];
+      at += 1;
+      if (typeof value === 'string') {
+        if (value !== token) token = value;
+        return committed(token);
+      }
+      return answerAt(answersTo(VALUES_OF_AN_ANSWER, value), 0);
+    });
   }
 }
 
@@ -198,7 +228,7 @@ export class RedisState implements StateStore {
 
   commit(commit: Commit): Promise<CommitOutcome> {
     const { key, lease, value, messages } = commit;
-    const text = `c${this.#packings.newnessOf(commit)}${lease.tokenText} ${stepOf(commit)}`;
+    const text = `c${this.#packings.newnessOf(commit)}${lease.tokenText}${stepOf(commit)}`;
     return this.#call({ key, text, value, messages }, (answer): CommitOutcome => {
       switch (answer.is) {
         case 'committed':
@@ -240,7 +270,8 @@ export class RedisState implements StateStore {
   #commitElided(commit: ElidedCommit, lock: LockNames | null): Promise<ElidedCommitOutcome> {
     if (lock === null) return Promise.resolve(LOCKED);
     const { key, value, messages } = commit;
-    const text = `e${this.#packings.newnessOf(commit)}${commit.expectedFence} ${stepOf(commit)}`;
+    const fence = commit.expectedFence || NO_TOKEN;
+    const text = `e${this.#packings.newnessOf(commit)}${fence}${stepOf(commit)}`;
     return this.#call({ key, lock, text, value, messages }, (answer): ElidedCommitOutcome => {
       const { is, token } = answer;
       switch (is) {
@@ -306,10 +337,9 @@ export class RedisState implements StateStore {
     const { connections } = client;
     const { requestTimeoutMs: timeoutMs } = this.#settings;
     const what = 'a load, a commit or a mark';
-    const { keys, args, length } = of;
+    const { keys, args } = of;
     const run = { script: STATE, keys, args, timeoutMs, what };
-    const values = answersTo(length * VALUES_OF_AN_ANSWER, await evaluateWithin(client, run));
-    const answers = Array.from({ length }, (_, index) => answerAt(values, index));
+    const answers = of.read(await evaluateWithin(client, run));
     if (answers.some(lasts)) await replicas.confirm(connections);
     return answers;
   }
@@ -331,8 +361,11 @@ function notOpen(): Error {
   return new Error('the redis state is not open');
 }
 
-function answerAt(values: readonly unknown[], index: number): Answer {
-  const at = index * VALUES_OF_AN_ANSWER;
+function committed(token: string): Answer {
+  return { is: 'committed', version: null, value: null, token, list: null };
+}
+
+function answerAt(values: readonly unknown[], at: number): Answer {
   const list = values[at + 4] ?? null;
   if (list !== null && !Array.isArray(list)) throw new UnreadableAnswerError('a script');
   return {
@@ -349,9 +382,9 @@ function lasts({ is, list }: Answer): boolean {
   return is === 'committed' || (list !== null && is !== 'old');
 }
 
-/** Which version a commit makes of which, and its own id. */
+/** Which version a commit makes of which, and its own id, with its length. */
 function stepOf({ expectedVersion, id }: { expectedVersion: number; id: string }): string {
-  return `${expectedVersion} ${expectedVersion + 1} ${id}`;
+  return `${expectedVersion} ${expectedVersion + 1} ${Buffer.byteLength(id)} ${id}`;
 }
 
 /** Messages as scripts/state.ts reads them. */

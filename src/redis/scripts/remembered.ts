@@ -55,8 +55,6 @@ local count, latestMs, young, added
 local others
 -- The record, and where the last commit stands in it.
 local recalled, commitAt
--- The fields of hashes that were read, by generation.
-local texts
 -- The greatest power of two that is not above: asked again and again for the same number.
 local asked, power = 1, 1
 `;
@@ -93,7 +91,7 @@ end
 
 -- From the field of the state; false when there is none yet.
 local function recall(record)
-  texts, recalled, others, added = nil, record, nil, ''
+  recalled, others, added = record, nil, ''
   if not record then
     current, begunMs, forgottenMs, mayHaveDead = 1, nowMs, 0, false
     count, latestMs, young = 0, 0, ''
@@ -141,47 +139,34 @@ local function powerBelow(number)
   return power
 end
 
+-- As the number of a field, of so many.
 local function fieldOf(id, fields)
-  local a, b, c, d = string.byte(id, 1, 4)
+  local a, b, c, d = byte(id, 1, 4)
   local half = powerBelow(fields)
   local field = (a + b * 128 + c * 16384 + d * 2097152) % (2 * half)
   return field < fields and field or field - half
 end
 
--- The texts of these fields of a hash, and of those that were read before; nil when the hash is gone.
-local function textsOf(generation, fields)
-  texts = texts or { {}, {}, {} }
-  local known = texts[generation]
-  local missing = {}
-  for field in pairs(fields) do
-    if not known[field] then missing[#missing + 1] = field end
-  end
-  for from = 1, #missing, ${SOME} do
-    local to = math.min(from + ${SOME} - 1, #missing)
-    local some = call('HMGET', hashOf(generation), '${HERE}', unpack(missing, from, to))
-    if not some[1] then return nil end
-    for index = from, to do known[missing[index]] = some[index - from + 2] or '' end
-  end
-  return known
-end
+-- Shorter than its digits, and made much faster than they are.
+local function nameOf(field) return char(field % 256, floor(field / 256) % 256, floor(field / 65536)) end
 
 -- Looks for the ids in the hash of a generation.
 local function lookForAll(generation, size, found)
   local all = fieldsFor(size)
-  local fields, fieldOfId = {}, {}
-  for _, id in ipairs(distinct) do
-    local field = fieldOf(id, all)
-    fieldOfId[id], fields[field] = field, true
-  end
-  local there = textsOf(generation, fields)
-  if not there then
-    forgetHash(generation)
-    return found
-  end
-  for id, field in pairs(fieldOfId) do
-    if not (found and found[id]) and holds(there[field], id) then
-      found = found or {}
-      found[id] = generation
+  for from = 1, #distinct, ${SOME} do
+    local names, to = {}, min(from + ${SOME} - 1, #distinct)
+    for index = from, to do names[index - from + 1] = nameOf(fieldOf(distinct[index], all)) end
+    local some = call('HMGET', hashOf(generation), '${HERE}', unpack(names))
+    if not some[1] then
+      forgetHash(generation)
+      return found
+    end
+    for index = from, to do
+      local id, there = distinct[index], some[index - from + 2]
+      if there and holds(there, id) and not (found and found[id]) then
+        found = found or {}
+        found[id] = generation
+      end
     end
   end
   return found
@@ -202,7 +187,7 @@ local function lookIn(generation, size, packed, found)
   local id = distinct[1]
   if distinct[2] then return lookForAll(generation, size, found) end
   -- Nearly always it is one, which needs no table.
-  local some = call('HMGET', hashOf(generation), '${HERE}', fieldOf(id, fieldsFor(size)))
+  local some = call('HMGET', hashOf(generation), '${HERE}', nameOf(fieldOf(id, fieldsFor(size))))
   if not some[1] then
     forgetHash(generation)
   elseif some[2] and holds(some[2], id) then
@@ -262,52 +247,71 @@ end
 
 /** What is made only where it is needed, as functions of the table `rare`, for which `boundedMs` has to be there. */
 export const RARELY_REMEMBERED_LUA: string = `
+  -- The texts of fields of the current hash, by their names. Those that are not there are no texts.
+  local function textsOf(key, names)
+    local texts = {}
+    for from = 1, #names, ${SOME} do
+      local to = min(from + ${SOME} - 1, #names)
+      local some = call('HMGET', key, unpack(names, from, to))
+      for index = from, to do texts[names[index]] = some[index - from + 1] end
+    end
+    return texts
+  end
+
   -- Writes ids to the hash of the current generation, which may have to be made.
   local function addToHash(some)
     local key = hashOf(current)
     if count > 0 and call('EXISTS', key) == 0 then forgetHash(current) end
     local before, after = fieldsFor(count), fieldsFor(count + #some)
-    local needed, splits, there, fieldOfId = {}, {}, {}, {}
-    for field = before, after - 1 do
-      local root = field
-      while root >= before do root = root - powerBelow(root) end
-      needed[root], splits[root] = true, true
+    -- By field, what is to be added; and which there are.
+    local fresh, names = {}, {}
+    local function add(id)
+      local name = nameOf(fieldOf(id, after))
+      local packed = fresh[name]
+      if not packed then names[#names + 1] = name end
+      fresh[name] = packed and packed .. id or id
     end
-    for _, id in ipairs(some) do
-      local field = fieldOf(id, after)
-      fieldOfId[id] = field
-      if field < before then needed[field] = true end
-    end
+    for index = 1, #some do add(some[index]) end
+    local there = {}
     if count > 0 then
-      there = textsOf(current, needed)
+      -- Those that are split, to add anew what is in them.
+      local roots, isRoot = {}, {}
+      for field = before, after - 1 do
+        local root = field
+        while root >= before do root = root - powerBelow(root) end
+        local name = nameOf(root)
+        if not isRoot[name] then
+          isRoot[name] = true
+          roots[#roots + 1] = name
+        end
+      end
+      for name, packed in pairs(textsOf(key, roots)) do
+        for at = 1, packed and #packed or 0, ${WIDTH} do add(sub(packed, at, at + ${WIDTH} - 1)) end
+      end
+      there = textsOf(key, names)
+      for _, name in ipairs(roots) do
+        there[name] = false
+        if not fresh[name] then
+          fresh[name] = ''
+          names[#names + 1] = name
+        end
+      end
     else
       -- What is there was left by a state that somebody removed.
       call('UNLINK', key)
     end
-    local changed = {}
-    for root in pairs(splits) do
-      local packed = there[root] or ''
-      changed[root] = ''
-      for at = 1, #packed, ${WIDTH} do
-        local id = sub(packed, at, at + ${WIDTH} - 1)
-        local field = fieldOf(id, after)
-        changed[field] = (changed[field] or '') .. id
-      end
-    end
-    for id, field in pairs(fieldOfId) do
-      changed[field] = (changed[field] or there[field] or '') .. id
-    end
     local fields = { '${HERE}', '1' }
-    for field, packed in pairs(changed) do
-      fields[#fields + 1] = field
-      fields[#fields + 1] = packed
+    for index = 1, #names do
+      local name = names[index]
+      fields[#fields + 1] = name
+      fields[#fields + 1] = there[name] and there[name] .. fresh[name] or fresh[name]
       if #fields >= ${SOME} then
         call('HSET', key, unpack(fields))
         fields = {}
       end
     end
     if #fields > 0 then call('HSET', key, unpack(fields)) end
-    count, texts = count + #some, nil
+    count = count + #some
   end
 
   -- Moves the young ids of the current generation to its hash, and these with them.

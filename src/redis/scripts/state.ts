@@ -11,20 +11,23 @@
  *       its members (all keys in one hash slot)
  * ARGV  process, fence memory in ms, window in ms, how many keys of a state are named (1 or 5), where the first lock stands
  *       among the keys; then for each operation
- *       l0<token>, messages                                          load
- *       c<new><token> <expected version> <next> <commit id>, value, messages   commit; new is 1 where the ids were looked for in the
+ *       l0<token><messages>                                          load
+ *       c<new><token><expected version> <next> <length> <commit id><messages>, value   commit; new is 1 where the ids were looked for in the
  *                                                                    version that is expected, and none was known, and else 0
- *       m, messages                                                  mark as dead-lettered
- *       f, messages                                                  look at a state whose lock nobody has
- *       e<new><expected token> <expected version> <next> <commit id>, value, messages   commit if nobody has the lock, and the
- *                                                                    state is the one that was seen; no token for none
- *       Messages are one text. Each is its id, when it was published in 13 digits of ms, and 1 for a replay or 0.
- * gives five values for each operation, in one list, since a server makes a buffer for each list in a list: what it is, a version,
- *       a value, a token, and a list. Those that it has not are null.
+ *       m<messages>                                                  mark as dead-lettered
+ *       f<messages>                                                  look at a state whose lock nobody has
+ *       e<new><expected token><expected version> <next> <length> <commit id><messages>, value   commit if nobody has the lock, and the
+ *                                                                    state is the one that was seen; `NO_TOKEN` for none
+ *       Each message is its id, when it was published in 13 digits of ms, and 1 for a replay or 0.
+ * gives in one list, for each operation
+ *       a commit that was made: its token, which is empty for one under a lease
+ *       any other commit: a list of the five values
+ *       all others: five values. They are no list, since a server makes a buffer for each list in a list.
+ *       The five values are what it is, a version, a value, a token, and a list. Those that it has not are null.
  *       load    'loaded', version, value, null, marks
  *       look    'loaded', version, value, the token at the fence, marks; or 'locked'
- *       commit  'committed'; 'moved', version; 'known' and marks; or 'old' and indices of messages
- *       commit without the lock: as a commit, but 'committed' has its token, and 'moved' all that a look has; or 'locked'
+ *       commit  'moved', version; 'known' and marks; or 'old' and indices of messages
+ *       commit without the lock: as a commit, but 'moved' has all that a look has; or 'locked'
  *       mark    'marked' and marks
  *       any     'stale' and the token at the fence; 'failed', null, and the error
  *       Marks are pairs: the index of a message, and `a` for applied or `d` for dead-lettered. Where none is known they are
@@ -51,8 +54,10 @@ import { type Script, script } from './script.ts';
 
 /** Keys of one operation. */
 export const KEYS_OF_A_STATE = 5;
-/** Values that answer one operation. */
+/** Values of an answer that is not a single one. */
 export const VALUES_OF_AN_ANSWER = 5;
+/** Stands where a state has no token at its fence. */
+export const NO_TOKEN: string = ' '.repeat(20);
 /** Digits of the time of a message. */
 export const TIME_DIGITS = 13;
 /** Bytes of a message. */
@@ -62,7 +67,8 @@ export const STATE: Script = script(
   'state',
   `
 local call, pcall = redis.call, redis.pcall
-local sub, find, max, floor = string.sub, string.find, math.max, math.floor
+local sub, find, match, byte, char = string.sub, string.find, string.match, string.byte, string.char
+local max, min, floor = math.max, math.min, math.floor
 local keys, args = KEYS, ARGV
 local process, memoryMs, windowMs, named = args[1], args[2], tonumber(args[3]), tonumber(args[4])
 -- Where the locks stand, and that of the operation.
@@ -73,8 +79,8 @@ local nowMs = time[1] * 1000 + floor(time[2] / 1000)
 local operations = 1
 -- Of the operation: its token, its first key, and where that stands.
 local token, state, first
--- Its messages, packed, and their ids: in order, and without repetitions.
-local messages, ids, distinct
+-- Its messages are packed in this text, from there on; and their ids: in order, and without repetitions.
+local packed, packedAt, ids, distinct
 local rarely
 ${REMEMBERED_VARIABLES_LUA}
 local function main()
@@ -82,16 +88,15 @@ ${EPOCH_LUA}
 ${STALE_LUA}
 ${REMEMBERED_LUA}
 
-local function readMessages(packed)
-  messages = packed
-  if #packed == ${MESSAGE} then
-    ids = { sub(packed, 1, ${WIDTH}) }
+local function readMessages()
+  if #packed - packedAt == ${MESSAGE - 1} then
+    ids = { sub(packed, packedAt, packedAt + ${WIDTH - 1}) }
     distinct = ids
     return
   end
   ids, distinct = {}, {}
   local seen = {}
-  for at = 1, #packed, ${MESSAGE} do
+  for at = packedAt, #packed, ${MESSAGE} do
     local id = sub(packed, at, at + ${WIDTH - 1})
     ids[#ids + 1] = id
     if not seen[id] then
@@ -103,8 +108,8 @@ end
 
 -- When the message was published, in ms.
 local function timeOf(index)
-  local at = (index - 1) * ${MESSAGE} + ${WIDTH}
-  return tonumber(sub(messages, at + 1, at + ${TIME_DIGITS}))
+  local at = packedAt + (index - 1) * ${MESSAGE} + ${WIDTH}
+  return tonumber(sub(packed, at, at + ${TIME_DIGITS - 1}))
 end
 
 -- What is wrong with the key, as an answer.
@@ -134,14 +139,14 @@ local function isLocked()
 end
 
 -- Under the lease of the operation, which the fence remembers then, or without one.
-local function look(is, packed)
+local function look(is)
   local found = pcall('HMGET', state, 't', 'n', 'r', 'v', 'o')
   if found.err then return failed(found.err) end
   local fence, version, value, marks = found[1], found[2], found[4], nil
   if token and isStale(fence, found[5]) then return 'stale', nil, nil, fence end
   local applied, buried
-  if found[3] and packed ~= '' then
-    readMessages(packed)
+  if found[3] and packedAt <= #packed then
+    readMessages()
     recall(found[3])
     local wasForgottenMs = forgottenMs
     applied, buried = known(), mayHaveDead and rarely().dead()
@@ -154,7 +159,7 @@ local function look(is, packed)
 end
 
 -- Under the lease of the operation, or with the \`fence\` that a look has found.
-local function commit(areNew, fence, expected, following, commitId, value, packed)
+local function commit(areNew, fence, expected, following, commitId, value)
   -- Whose the token at the fence is matters to leases alone.
   local found = fence and pcall('HMGET', state, 't', 'n', 'r') or pcall('HMGET', state, 't', 'n', 'r', 'o')
   if found.err then return failed(found.err) end
@@ -167,8 +172,8 @@ local function commit(areNew, fence, expected, following, commitId, value, packe
   if fence then
     if isLocked() then return 'locked' end
     -- What somebody has put there by hand has no version.
-    if version ~= expected or (found[1] or '') ~= fence or (not found[2] and call('HMGET', state, 'v')[1]) then
-      return look('moved', packed)
+    if version ~= expected or (found[1] or '${NO_TOKEN}') ~= fence or (not found[2] and call('HMGET', state, 'v')[1]) then
+      return look('moved')
     end
   else
     if isStale(found[1], found[4]) then return 'stale', nil, nil, found[1] end
@@ -178,7 +183,7 @@ local function commit(areNew, fence, expected, following, commitId, value, packe
     end
   end
 
-  readMessages(packed)
+  readMessages()
   -- What is applied makes another version, and what is marked does not.
   local applied, buried = not areNew and known(), mayHaveDead and rarely().dead()
   if applied or buried then
@@ -229,11 +234,11 @@ function rarely()
   -- Of the messages that they were read from: by id, the time of the latest copy, and those that have a replay.
   local readFrom, publishedMs, isReplay
   local function readTimes()
-    if readFrom == messages then return end
-    readFrom, publishedMs, isReplay = messages, {}, {}
+    if readFrom == packed then return end
+    readFrom, publishedMs, isReplay = packed, {}, {}
     for index, id in ipairs(ids) do
       publishedMs[id] = max(publishedMs[id] or 0, timeOf(index))
-      if string.byte(messages, index * ${MESSAGE}) == 49 then isReplay[id] = true end
+      if byte(packed, packedAt - 1 + index * ${MESSAGE}) == 49 then isReplay[id] = true end
     end
   end
 
@@ -243,7 +248,7 @@ function rarely()
   end
 
   -- Nobody's clock is that far ahead; and nothing is remembered for longer than two windows.
-  local function boundedMs(id) return math.min(rare.latestTimeOf(id), nowMs + windowMs) end
+  local function boundedMs(id) return min(rare.latestTimeOf(id), nowMs + windowMs) end
 ${RARELY_REMEMBERED_LUA}
   local function deadKey()
     return named > 1 and keys[first + 1] or 'leasehold:d:' .. state
@@ -255,7 +260,7 @@ ${RARELY_REMEMBERED_LUA}
   function rare.dead()
     local found
     for from = 1, #ids, ${SOME} do
-      local to = math.min(from + ${SOME - 1}, #ids)
+      local to = min(from + ${SOME - 1}, #ids)
       for index, score in ipairs(call('ZMSCORE', deadKey(), unpack(ids, from, to))) do
         if score then
           found = found or {}
@@ -310,10 +315,10 @@ ${RARELY_REMEMBERED_LUA}
     return marks
   end
 
-  function rare.mark(packed)
+  function rare.mark()
     local found = pcall('HMGET', state, 'n', 'r')
     if found.err then return failed(found.err) end
-    readMessages(packed)
+    readMessages()
     recall(found[2])
     local applied, buried = known(), mayHaveDead and rare.dead() or {}
     for _, id in ipairs(ids) do
@@ -331,22 +336,26 @@ ${RARELY_REMEMBERED_LUA}
   return rare
 end
 
-local function run(kind, operation, cursor)
-  token = nil
-  local areNew = string.byte(operation, 2) == 49
-  if kind == 'e' then
-    local fence, expected, following, commitId = string.match(operation, '^e.(%d*) (%d+) (%d+) (.*)$')
-    return commit(areNew, fence, expected, following, commitId, args[cursor + 1], args[cursor + 2])
+local function run(kind, operation, value)
+  token, packed = nil, operation
+  if value then
+    local areNew = byte(operation, 2) == 49
+    local given = sub(operation, 3, 22)
+    local expected, following, length, at = match(operation, '^(%d+) (%d+) (%d+) ()', 23)
+    packedAt = at + length
+    local commitId = sub(operation, at, packedAt - 1)
+    if kind == 'e' then return commit(areNew, given, expected, following, commitId, value) end
+    token = given
+    return commit(areNew, nil, expected, following, commitId, value)
   end
+  packedAt = 2
   if kind == 'f' then
     if isLocked() then return 'locked' end
-    return look('loaded', args[cursor + 1])
+    return look('loaded')
   end
-  if kind == 'm' then return rarely().mark(args[cursor + 1]) end
-  token = sub(operation, 3, 22)
-  if kind == 'l' then return look('loaded', args[cursor + 1]) end
-  local expected, following, commitId = string.match(operation, '^(%d+) (%d+) (.*)$', 24)
-  return commit(areNew, nil, expected, following, commitId, args[cursor + 1], args[cursor + 2])
+  if kind == 'm' then return rarely().mark() end
+  token, packedAt = sub(operation, 3, 22), 23
+  return look('loaded')
 end
 
 local answers = {}
@@ -355,12 +364,20 @@ first, lockAt = 2, firstLock
 while cursor <= last do
   local operation = args[cursor]
   local kind = sub(operation, 1, 1)
+  local isCommit = kind == 'e' or kind == 'c'
   state = keys[first]
-  local is, version, value, fence, list = run(kind, operation, cursor)
-  answers[at + 1], answers[at + 2], answers[at + 3] = is, version or false, value or false
-  answers[at + 4], answers[at + 5] = fence or false, list or false
-  at = at + ${VALUES_OF_AN_ANSWER}
-  cursor = cursor + ((kind == 'c' or kind == 'e') and 3 or 2)
+  local is, version, value, fence, list = run(kind, operation, isCommit and args[cursor + 1])
+  if not isCommit then
+    answers[at + 1], answers[at + 2], answers[at + 3] = is, version or false, value or false
+    answers[at + 4], answers[at + 5] = fence or false, list or false
+    at = at + ${VALUES_OF_AN_ANSWER}
+    cursor = cursor + 1
+  else
+    at = at + 1
+    answers[at] = is == 'committed' and (fence or '')
+      or { is, version or false, value or false, fence or false, list or false }
+    cursor = cursor + 2
+  end
   first = first + named
   if kind == 'e' or kind == 'f' then lockAt = lockAt + 2 end
 end
