@@ -9,7 +9,7 @@
  */
 import type { Calls } from './calls.ts';
 import type { Commits } from './commits.ts';
-import type { Elision, Sight } from './contracts.ts';
+import type { ElidedCommitOutcome, Elision, Sight } from './contracts.ts';
 import type { Base } from './kept.ts';
 import type { Item } from './message.ts';
 import type { Metrics } from './metrics.ts';
@@ -103,41 +103,48 @@ export class Eliding {
             value: text,
             messages: done,
           });
-          switch (outcome.is) {
-            case 'committed': {
-              const { version, fence } = outcome;
-              metrics.elided += 1;
-              if (base === NEW) this.#learn(true);
-              base = { epoch: null, version, fence, text, state };
-              const isKept = before !== null && before !== NEW;
-              commits.made(key, { base, done, failures, isKept });
-              items = NONE;
-              break;
-            }
-            case 'moved':
-              if (base === NEW) this.#learn(outcome.version === 0);
-              else metrics.conflicts += 1;
-              base = baseOf(outcome);
-              items = settling.known(items, outcome.marks);
-              break;
-            case 'known':
-              base = { ...base, state: undefined };
-              items = settling.known(items, outcome.marks);
-              break;
-            case 'too-old':
-              base = { ...base, state: undefined };
-              items = settling.tooOld(items, outcome.ids);
-              break;
-            default:
-              metrics.conflicts += 1;
-              return items;
+          if (outcome.is === 'committed') {
+            const { version, fence } = outcome;
+            metrics.elided += 1;
+            if (base === NEW) this.#learn(true);
+            base = { epoch: null, version, fence, text, state };
+            const isKept = before !== null && before !== NEW;
+            commits.made(key, { base, done, failures, isKept });
+            break;
           }
+          const rest = this.#refused(base, items, outcome);
+          if (!rest) return items;
+          ({ base, items } = rest);
         }
       } catch (cause) {
         calls.notAnswered(base ? 'commit' : 'look', cause);
         return items;
       }
       last = base;
+    }
+  }
+
+  /** What to go on with; `null` when the lock is taken. */
+  #refused(
+    base: Base,
+    items: readonly Item[],
+    outcome: Exclude<ElidedCommitOutcome, { is: 'committed' }>,
+  ): { readonly base: Base; readonly items: readonly Item[] } | null {
+    const { settling, metrics } = this.#parts;
+    // The reducer had its state in its hands.
+    const again = { ...base, state: undefined };
+    switch (outcome.is) {
+      case 'moved':
+        if (base === NEW) this.#learn(outcome.version === 0);
+        else metrics.conflicts += 1;
+        return { base: baseOf(outcome), items: settling.known(items, outcome.marks) };
+      case 'known':
+        return { base: again, items: settling.known(items, outcome.marks) };
+      case 'too-old':
+        return { base: again, items: settling.tooOld(items, outcome.ids) };
+      default:
+        metrics.conflicts += 1;
+        return null;
     }
   }
 

@@ -114,11 +114,13 @@ export class Lanes {
         lane.waiting.unshift(...left);
         // A lock that is kept would have to be asked for, where otherwise there is none to take.
         const lease = await this.#acquire(lane, this.#notKeeping);
-        if (lease) {
-          await this.#workOnce(lane, lease);
-          this.#calls.track(lease.release());
+        try {
+          if (lease) await this.#workOnce(lane, lease);
+        } finally {
+          // The end waits for it: afterwards nobody else need wait for the ttl.
+          if (lease) this.#calls.track(lease.release());
         }
-        await this.#recover(lane);
+        if (needsPause(lane)) await this.#pause(lane);
       }
     } catch (error) {
       this.#fail(error);
@@ -145,7 +147,7 @@ export class Lanes {
         if (needsPause(lane)) {
           void lease?.release();
           lease = null;
-          await this.#recover(lane);
+          await this.#pause(lane);
         }
       }
     } catch (error) {
@@ -157,8 +159,8 @@ export class Lanes {
     await lease?.release();
   }
 
-  async #recover(lane: Lane): Promise<void> {
-    if (needsPause(lane)) await this.#calls.sleep(this.#calls.retryMs(lane.setbacks - 2));
+  #pause(lane: Lane): Promise<void> {
+    return this.#calls.sleep(this.#calls.retryMs(lane.setbacks - 2));
   }
 
   #end(lane: Lane): void {

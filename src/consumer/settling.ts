@@ -154,7 +154,7 @@ export class Settling {
     }
   }
 
-  /** Their deliveries, in groups that came from one place: nearly always one. */
+  /** Their deliveries, in groups that came from one place one after the other: nearly always one. */
   #settle(items: readonly Item[]): readonly Group[] {
     const groups: Group[] = [];
     let group: Group | undefined;

@@ -85,7 +85,10 @@ export interface DropOutcome {
 }
 
 export type StoreEvent =
-  /** A waiting claim was granted by somebody else's drop. It counts from the sending of its last answered claim. */
+  /**
+   * A waiting claim was granted by somebody else's drop. It counts from the sending of its last answered claim. One that
+   * nobody knows any more is dropped.
+   */
   | {
       readonly is: 'granted';
       readonly key: string;

@@ -104,8 +104,8 @@ class Run {
   readonly #locks: string[] = [];
   readonly #settings: readonly string[];
   readonly #args: string[] = [];
-  /** Of each operation, whether it is a commit. */
-  readonly #areCommits: boolean[] = [];
+  readonly #kinds: string[] = [];
+  #token = '';
 
   constructor(epochKey: string, settings: readonly string[]) {
     this.#keys = [epochKey];
@@ -125,31 +125,38 @@ class Run {
     if (lock) this.#locks.push(lock.lock, lock.members);
     this.#args.push(text + messages);
     if (value !== undefined) this.#args.push(value);
-    this.#areCommits.push(value !== undefined);
+    this.#kinds.push(text[0] as string);
   }
 
   /** What the script gave, by operation. */
   read(values: unknown): readonly Answer[] {
     let count = 0;
-    for (const isCommit of this.#areCommits) count += isCommit ? 1 : VALUES_OF_AN_ANSWER;
+    for (const kind of this.#kinds) count += isCommit(kind) ? 1 : VALUES_OF_AN_ANSWER;
     const given = answersTo(count, values);
     let at = 0;
-    // Nearly all of one run have one token, which those that are kept in memory can share.
-    let token = '';
-    return this.#areCommits.map((isCommit) => {
-      if (!isCommit) {
-        at += VALUES_OF_AN_ANSWER;
-        return answerAt(given, at - VALUES_OF_AN_ANSWER);
-      }
-      const value = given[at];
-      at += 1;
-      if (typeof value === 'string') {
-        if (value !== token) token = value;
-        return committed(token);
-      }
-      return answerAt(answersTo(VALUES_OF_AN_ANSWER, value), 0);
+    return this.#kinds.map((kind) => {
+      const from = at;
+      at += isCommit(kind) ? 1 : VALUES_OF_AN_ANSWER;
+      return isCommit(kind) ? this.#readCommit(kind, given[from]) : answerAt(given, from);
     });
   }
+
+  /** A message is acknowledged for what says that it was made. */
+  #readCommit(kind: string, value: unknown): Answer {
+    if (Array.isArray(value)) {
+      const answer = answerAt(answersTo(VALUES_OF_AN_ANSWER, value), 0);
+      return answer.is === 'committed' ? UNREADABLE : answer;
+    }
+    if (kind === 'c') return value === 'committed' ? committed('') : UNREADABLE;
+    if (!isToken(value)) return UNREADABLE;
+    // All of one run have one token, which those that are kept in memory share.
+    if (value !== this.#token) this.#token = value;
+    return committed(this.#token);
+  }
+}
+
+function isCommit(kind: string): boolean {
+  return kind === 'c' || kind === 'e';
 }
 
 interface Session {
@@ -361,6 +368,9 @@ function notOpen(): Error {
   return new Error('the redis state is not open');
 }
 
+/** For the caller of this one: the others of its run were answered. */
+const UNREADABLE: Answer = { is: null, version: null, value: null, token: null, list: null };
+
 function committed(token: string): Answer {
   return { is: 'committed', version: null, value: null, token, list: null };
 }
@@ -491,8 +501,13 @@ function readValue(value: unknown, what: string): string | null {
   throw new UnreadableAnswerError(what);
 }
 
+function isToken(value: unknown): value is string {
+  return typeof value === 'string' && /^\d{20}$/.test(value);
+}
+
+/** Somebody may have written a fence by hand. */
 function tokenOf(value: unknown): string {
-  if (typeof value === 'string') return value;
+  if (isToken(value)) return value;
   throw new UnreadableAnswerError('a script');
 }
 

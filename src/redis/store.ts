@@ -171,10 +171,7 @@ export class RedisStore implements LeaseStore {
       },
       timeoutMs: requestTimeoutMs,
     });
-    const unanswered = new Unanswered((claim) => {
-      // Nobody waits for this answer.
-      if (this.#session?.unanswered === unanswered) this.drop(claim).catch(() => {});
-    });
+    const unanswered = new Unanswered((event) => this.#on(event));
     return { client, layout, steps, listener, unanswered };
   }
 

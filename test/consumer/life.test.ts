@@ -242,3 +242,24 @@ test('options that cannot be right are refused at once', () => {
   expect(() => republish({ delayMs: 0 })).toThrow('delayMs');
   expect(() => retry({ maxAttempts: 0 })).toThrow('maxAttempts');
 });
+
+test('a policy that throws ends the consumer, and leaves no lease behind', async () => {
+  const setting = makeSetting();
+  contribute(setting.queue, 'm1', 1);
+  const policy = retry({ maxAttempts: 2 });
+  const attempts = {
+    ...policy.attempts,
+    delayMs: () => {
+      throw new Error('no delay');
+    },
+  };
+  const consumer = start(setting, {
+    onFailed: { ...policy, attempts },
+    reduce: () => {
+      throw new Error('no state');
+    },
+  });
+  expect(await consumer.failed).toMatchObject({ message: 'no delay' });
+  await consumer.stop();
+  expect(setting.locks.usage).toEqual({ keys: 0, leases: 0, waiting: 0 });
+});

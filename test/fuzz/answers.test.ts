@@ -6,6 +6,7 @@ import { EventEmitter } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { LeaseholdError, LockManager } from 'leasehold';
+import type { Elision } from 'leasehold/consumer';
 import { fenced, redis, redisOutbox, redisState } from 'leasehold/redis';
 import { redlock } from 'leasehold/redlock';
 import { describe, expect, test } from 'vitest';
@@ -213,8 +214,15 @@ describe('replies', () => {
       }
     }
 
+    const TOKEN = '7'.padStart(20, '0');
+    const toCommit = fc.oneof(
+      answer,
+      answer.map((one) => [one]),
+      fc.constantFrom(['committed'], [''], ['OK'], [TOKEN], [TOKEN.slice(1)], [`${TOKEN}0`]),
+    );
+
     test('states', async () => {
-      const property = fc.asyncProperty(answer, async (reply) => {
+      const property = fc.asyncProperty(toCommit, async (reply) => {
         const { client, lie } = liar(reply);
         const state = redisState(client as never);
         await state.open();
@@ -224,7 +232,13 @@ describe('replies', () => {
         const messages = [message];
         const done = await outcomeOf(reply, () => state.commit({ ...commit, messages }));
         // Only what says so is a commit: a message is acknowledged for it.
-        if (done?.is === 'committed') expect((reply as unknown[])[0]).toBe('committed');
+        if (done?.is === 'committed') expect(reply).toEqual(['committed']);
+        const elision = state.elision?.(redis(client as never)) as Elision;
+        const seen = await outcomeOf(reply, () => elision.look('k', 'k', messages));
+        if (seen?.is === 'seen') expect(seen.fence).toMatch(/^(\d{20})?$/);
+        const elided = { ...commit, lockName: 'k', expectedFence: '', messages };
+        const made = await outcomeOf(reply, () => elision.commit(elided));
+        if (made?.is === 'committed') expect(reply).toEqual([TOKEN]);
         await outcomeOf(reply, () => state.markDead('k', messages));
         await outcomeOf(reply, () => state.peek('k'));
         await state.close();

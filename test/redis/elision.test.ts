@@ -96,6 +96,13 @@ lane('states on Redis without their locks', TOOLS.redis, () => {
     });
   });
 
+  test('a fence that somebody has put there by hand is refused, and no other state of its turn', async () => {
+    await client.hset('state:k', 't', '5', 'n', '3', 'v', '100');
+    const [refused, seen] = await Promise.allSettled(['k', 'l'].map(see));
+    expect(refused).toMatchObject({ reason: { name: 'UnreadableAnswerError' } });
+    expect(seen).toMatchObject({ value: { version: 0 } });
+  });
+
   test('a late write under a token that is still the highest is noticed', async () => {
     const values = fenced(client, { prefix: 'state:' });
     const last = { tokenText: '7'.padStart(20, '0') };

@@ -60,8 +60,8 @@ local asked, power = 1, 1
 `;
 
 /**
- * What nearly every operation needs, for state.ts, which has `call`, `text`, `sub`, `find`, `max`, `floor`, `keys`, `nowMs`, `windowMs`,
- * `named`, `rarely`, and for each operation `state`, `first` and `distinct`. Nothing is written before `remember` or `refresh`, and
+ * What nearly every operation needs, for state.ts, which has `call`, `text`, `sub`, `find`, `byte`, `char`, `max`, `min`, `floor`, `keys`,
+ * `nowMs`, `windowMs`, `named`, `rarely`, and for each operation `state`, `first` and `distinct`. Nothing is written before `remember` or `refresh`, and
  * nothing that they change lasts until `record` is written.
  */
 export const REMEMBERED_LUA: string = `
@@ -147,7 +147,7 @@ local function fieldOf(id, fields)
   return field < fields and field or field - half
 end
 
--- Shorter than its digits, and made much faster than they are.
+-- In three bytes, which are made much faster than its digits.
 local function nameOf(field) return char(field % 256, floor(field / 256) % 256, floor(field / 65536)) end
 
 -- Looks for the ids in the hash of a generation.

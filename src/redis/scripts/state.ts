@@ -12,15 +12,15 @@
  * ARGV  process, fence memory in ms, window in ms, how many keys of a state are named (1 or 5), where the first lock stands
  *       among the keys; then for each operation
  *       l0<token><messages>                                          load
- *       c<new><token><expected version> <next> <length> <commit id><messages>, value   commit; new is 1 where the ids were looked for in the
+ *       c<new><token><expected version> <next> <bytes of the commit id> <commit id><messages>, value   commit; new is 1 where the ids were looked for in the
  *                                                                    version that is expected, and none was known, and else 0
  *       m<messages>                                                  mark as dead-lettered
  *       f<messages>                                                  look at a state whose lock nobody has
- *       e<new><expected token><expected version> <next> <length> <commit id><messages>, value   commit if nobody has the lock, and the
+ *       e<new><expected token><expected version> <next> <bytes of the commit id> <commit id><messages>, value   commit if nobody has the lock, and the
  *                                                                    state is the one that was seen; `NO_TOKEN` for none
  *       Each message is its id, when it was published in 13 digits of ms, and 1 for a replay or 0.
  * gives in one list, for each operation
- *       a commit that was made: its token, which is empty for one under a lease
+ *       a commit that was made: 'committed', and in place of that its token for one without the lock
  *       any other commit: a list of the five values
  *       all others: five values. They are no list, since a server makes a buffer for each list in a list.
  *       The five values are what it is, a version, a value, a token, and a list. Those that it has not are null.
@@ -79,8 +79,8 @@ local nowMs = time[1] * 1000 + floor(time[2] / 1000)
 local operations = 1
 -- Of the operation: its token, its first key, and where that stands.
 local token, state, first
--- Its messages are packed in this text, from there on; and their ids: in order, and without repetitions.
-local packed, packedAt, ids, distinct
+-- Its text, and where its messages begin there; and their ids: in order, and without repetitions.
+local operation, messagesAt, ids, distinct
 local rarely
 ${REMEMBERED_VARIABLES_LUA}
 local function main()
@@ -89,15 +89,15 @@ ${STALE_LUA}
 ${REMEMBERED_LUA}
 
 local function readMessages()
-  if #packed - packedAt == ${MESSAGE - 1} then
-    ids = { sub(packed, packedAt, packedAt + ${WIDTH - 1}) }
+  if #operation - messagesAt == ${MESSAGE - 1} then
+    ids = { sub(operation, messagesAt, messagesAt + ${WIDTH - 1}) }
     distinct = ids
     return
   end
   ids, distinct = {}, {}
   local seen = {}
-  for at = packedAt, #packed, ${MESSAGE} do
-    local id = sub(packed, at, at + ${WIDTH - 1})
+  for at = messagesAt, #operation, ${MESSAGE} do
+    local id = sub(operation, at, at + ${WIDTH - 1})
     ids[#ids + 1] = id
     if not seen[id] then
       seen[id] = true
@@ -108,8 +108,8 @@ end
 
 -- When the message was published, in ms.
 local function timeOf(index)
-  local at = packedAt + (index - 1) * ${MESSAGE} + ${WIDTH}
-  return tonumber(sub(packed, at, at + ${TIME_DIGITS - 1}))
+  local at = messagesAt + (index - 1) * ${MESSAGE} + ${WIDTH}
+  return tonumber(sub(operation, at, at + ${TIME_DIGITS - 1}))
 end
 
 -- What is wrong with the key, as an answer.
@@ -145,7 +145,7 @@ local function look(is)
   local fence, version, value, marks = found[1], found[2], found[4], nil
   if token and isStale(fence, found[5]) then return 'stale', nil, nil, fence end
   local applied, buried
-  if found[3] and packedAt <= #packed then
+  if found[3] and messagesAt <= #operation then
     readMessages()
     recall(found[3])
     local wasForgottenMs = forgottenMs
@@ -234,11 +234,11 @@ function rarely()
   -- Of the messages that they were read from: by id, the time of the latest copy, and those that have a replay.
   local readFrom, publishedMs, isReplay
   local function readTimes()
-    if readFrom == packed then return end
-    readFrom, publishedMs, isReplay = packed, {}, {}
+    if readFrom == operation then return end
+    readFrom, publishedMs, isReplay = operation, {}, {}
     for index, id in ipairs(ids) do
       publishedMs[id] = max(publishedMs[id] or 0, timeOf(index))
-      if byte(packed, packedAt - 1 + index * ${MESSAGE}) == 49 then isReplay[id] = true end
+      if byte(operation, messagesAt - 1 + index * ${MESSAGE}) == 49 then isReplay[id] = true end
     end
   end
 
@@ -336,25 +336,25 @@ ${RARELY_REMEMBERED_LUA}
   return rare
 end
 
-local function run(kind, operation, value)
-  token, packed = nil, operation
+local function run(kind, value)
+  token = nil
   if value then
     local areNew = byte(operation, 2) == 49
     local given = sub(operation, 3, 22)
     local expected, following, length, at = match(operation, '^(%d+) (%d+) (%d+) ()', 23)
-    packedAt = at + length
-    local commitId = sub(operation, at, packedAt - 1)
+    messagesAt = at + length
+    local commitId = sub(operation, at, messagesAt - 1)
     if kind == 'e' then return commit(areNew, given, expected, following, commitId, value) end
     token = given
     return commit(areNew, nil, expected, following, commitId, value)
   end
-  packedAt = 2
+  messagesAt = 2
   if kind == 'f' then
     if isLocked() then return 'locked' end
     return look('loaded')
   end
   if kind == 'm' then return rarely().mark() end
-  token, packedAt = sub(operation, 3, 22), 23
+  token, messagesAt = sub(operation, 3, 22), 23
   return look('loaded')
 end
 
@@ -362,11 +362,11 @@ local answers = {}
 local cursor, last, at = 6, #args, 0
 first, lockAt = 2, firstLock
 while cursor <= last do
-  local operation = args[cursor]
+  operation = args[cursor]
   local kind = sub(operation, 1, 1)
   local isCommit = kind == 'e' or kind == 'c'
   state = keys[first]
-  local is, version, value, fence, list = run(kind, operation, isCommit and args[cursor + 1])
+  local is, version, value, fence, list = run(kind, isCommit and args[cursor + 1])
   if not isCommit then
     answers[at + 1], answers[at + 2], answers[at + 3] = is, version or false, value or false
     answers[at + 4], answers[at + 5] = fence or false, list or false
@@ -374,7 +374,7 @@ while cursor <= last do
     cursor = cursor + 1
   else
     at = at + 1
-    answers[at] = is == 'committed' and (fence or '')
+    answers[at] = is == 'committed' and (fence or is)
       or { is, version or false, value or false, fence or false, list or false }
     cursor = cursor + 2
   end
