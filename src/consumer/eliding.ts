@@ -131,17 +131,15 @@ export class Eliding {
     outcome: Exclude<ElidedCommitOutcome, { is: 'committed' }>,
   ): { readonly base: Base; readonly items: readonly Item[] } | null {
     const { settling, metrics } = this.#parts;
-    // The reducer had its state in its hands.
-    const again = { ...base, state: undefined };
     switch (outcome.is) {
       case 'moved':
         if (base === NEW) this.#learn(outcome.version === 0);
         else metrics.conflicts += 1;
         return { base: baseOf(outcome), items: settling.known(items, outcome.marks) };
       case 'known':
-        return { base: again, items: settling.known(items, outcome.marks) };
+        return { base: asStored(base), items: settling.known(items, outcome.marks) };
       case 'too-old':
-        return { base: again, items: settling.tooOld(items, outcome.ids) };
+        return { base: asStored(base), items: settling.tooOld(items, outcome.ids) };
       default:
         metrics.conflicts += 1;
         return null;
@@ -151,7 +149,7 @@ export class Eliding {
   /** The state that a batch goes on from without a look, where it is not kept. */
   #expected(items: readonly Item[], last: Base | null): Base | null {
     if (items.some(wasDelivered)) return null;
-    if (last) return { ...last, state: undefined };
+    if (last) return asStored(last);
     return this.#newShare > 1 / 2 ? NEW : null;
   }
 
@@ -162,6 +160,11 @@ export class Eliding {
 
 function wasDelivered({ isRedelivered }: Item): boolean {
   return isRedelivered;
+}
+
+/** What a reducer did to the state in its hands does not matter. */
+function asStored(base: Base): Base {
+  return { ...base, state: undefined };
 }
 
 function baseOf({ version, fence, value }: Sight): Base {

@@ -157,7 +157,7 @@ export class Fence {
   ): Promise<unknown[]> {
     const names = keys.map((key) => this.#nameOf(key));
     // Anything else would count as the highest token for ever.
-    if (typeof lease?.tokenText !== 'string' || !/^\d{20}$/.test(lease.tokenText)) {
+    if (!isToken(lease?.tokenText)) {
       throw new InvalidArgumentError('give a lease');
     }
     const all = [lease.tokenText, PROCESS, String(this.#memoryMs), ...args];
@@ -188,4 +188,9 @@ function ttlOf(options: FencedSetOptions | undefined): string {
  */
 export function fenced(client: AnyRedisClient, options: FenceOptions = {}): Fence {
   return new Fence(adapt(client), options);
+}
+
+/** Whether it is a fencing token as texts have it: 20 digits. */
+export function isToken(value: unknown): value is string {
+  return typeof value === 'string' && /^\d{20}$/.test(value);
 }

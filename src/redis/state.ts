@@ -22,7 +22,7 @@ import type { LeaseStore } from '../core/store.ts';
 import { answersTo, isWhole, numberOf, UnreadableAnswerError } from './answers.ts';
 import { Batcher } from './batch.ts';
 import type { RedisClient, Server } from './clients/client.ts';
-import { DAY_MS, PROCESS } from './fence.ts';
+import { DAY_MS, isToken, PROCESS } from './fence.ts';
 import { isTaken, type KeyNames, Layout } from './layout.ts';
 import { readPrefix, readReplicas, readWhole } from './options.ts';
 import { Replicas } from './replicas.ts';
@@ -499,10 +499,6 @@ function versionOf(value: unknown): number {
 function readValue(value: unknown, what: string): string | null {
   if (value === null || typeof value === 'string') return value;
   throw new UnreadableAnswerError(what);
-}
-
-function isToken(value: unknown): value is string {
-  return typeof value === 'string' && /^\d{20}$/.test(value);
 }
 
 /** Somebody may have written a fence by hand. */
