@@ -176,8 +176,7 @@ test('what a handler did when its lease was lost does not count, and is no failu
     maxHoldMs: 20,
     handle: async (_, lease) => {
       calls += 1;
-      if (calls === 1)
-        await new Promise((resolve) => lease.signal.addEventListener('abort', resolve));
+      if (calls === 1) await until(() => lease.signal.aborted);
     },
   });
   atEnd(() => consumer.stop({ graceMs: 0 }));

@@ -34,8 +34,8 @@ function watched(engine, points) {
       if (typeof value !== 'function') return value;
       if (name === 'elision') return (...args) => elisionOf(value.apply(target, args), points);
       return (...args) => {
-        const { before, sent, answered, counts } = points[name] ?? {};
-        if (before) reach(before);
+        const { before, concerns, sent, answered, counts } = points[name] ?? {};
+        if (before && concerns(...args)) reach(before);
         const answer = value.apply(target, args);
         if (sent) setImmediate(() => reach(sent));
         if (!answered) return answer;
@@ -73,6 +73,7 @@ function inFolder({ folder: path }) {
 }
 
 const engines = order.folder ? inFolder(order) : onServers(order);
+const isContribution = ({ envelope }) => envelope.id.startsWith('m-');
 const again = { delayMs: 100, backoff: 'fixed', maxAttempts: 1_000 };
 function onBusy() {
   if (!order.outboxLeaseMs) return republish(again);
@@ -80,7 +81,8 @@ function onBusy() {
     put: { answered: 'after putting' },
     claim: { answered: 'after claiming', counts: ({ deliveries }) => deliveries.length > 0 },
     putBack: { answered: 'after putting back' },
-    acknowledge: { before: 'before removing' },
+    // Poison is removed too, and a copy of that is no duplicate.
+    acknowledge: { before: 'before removing', concerns: (all) => all.some(isContribution) },
   });
   return outbox(store, { ...again, pollMs: 50, leaseMs: order.outboxLeaseMs });
 }
