@@ -58,6 +58,7 @@ export class Sender {
   #attempts = 0;
   readonly #closing = new AbortController();
   #idle: (() => void) | null = null;
+  #ended: Promise<void> | null = null;
 
   /** `prepare` makes what has to be there, over each new connection. */
   constructor(settings: SenderSettings, prepare: (channel: AmqpChannel) => Promise<void>) {
@@ -113,7 +114,12 @@ export class Sender {
   }
 
   /** Waits for what is under way, each for no longer than its confirm may take. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#ended ??= this.#end();
+    return this.#ended;
+  }
+
+  async #end(): Promise<void> {
     this.#closing.abort();
     if (this.#inFlight > 0) {
       await new Promise<void>((resolve) => {

@@ -185,6 +185,27 @@ const settlingCases: readonly SourceCase[] = [
     },
   },
   {
+    name: 'closing twice at once settles both, and what was being published before',
+    async run(trial) {
+      const publisher = trial.publisher();
+      const safe = [await publisher.publish({ content: '{}' })];
+      const publishing = Array.from({ length: 100 }, async () => {
+        safe.push(await publisher.publish({ content: '{}' }));
+      });
+      const settled = Promise.allSettled(publishing);
+      await new Promise((resolve) => setImmediate(resolve));
+      const closing = [publisher.close(), publisher.close()];
+      await trial.settles('closing a publisher twice', Promise.all(closing));
+      await trial.settles('publishing', settled);
+      const reader = await trial.reader({ prefetch: 200 });
+      await trial.until('all that is safe comes', () =>
+        safe.every((id) => reader.ids.includes(id)),
+      );
+      const { source } = reader;
+      await trial.settles('closing a source twice', Promise.all([source.close(), source.close()]));
+    },
+  },
+  {
     name: 'after a stop nothing is delivered, and what was delivered can be settled',
     async run(trial) {
       await trial.publish('a', 'b');
