@@ -10,6 +10,8 @@ import {
   LockManager,
   type LockManagerOptions,
 } from 'leasehold';
+import { consume } from 'leasehold/consumer';
+import { MemoryQueue, memorySource } from 'leasehold/memory';
 import { redis, redisState } from 'leasehold/redis';
 import { createCluster } from 'redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -149,6 +151,61 @@ lane('a Redis cluster', TOOLS.redis, () => {
       }
       await workers.stop();
       await expectWhole(slotOf('{register}:value'));
+    });
+
+    test('a state whose slot moves, key by key, applies each message once', {
+      timeout: 120_000,
+    }, async () => {
+      const prefix = `${family}:`;
+      const queue = new MemoryQueue();
+      const consumers = await Promise.all(
+        [1, 2].map(async () => {
+          const client = await clients[family]();
+          return consume<number, number>({
+            source: memorySource(queue, { prefetch: 20 }),
+            locks: manager(client),
+            state: redisState(client, { prefix, requestTimeoutMs: 500 }),
+            keyOf: () => 'moving',
+            maxBatch: 5,
+            reduce: (sum, messages) => messages.reduce((all, { body }) => all + body, sum ?? 0),
+          });
+        }),
+      );
+      closers.push(() => Promise.all(consumers.map((consumer) => consumer.stop({ graceMs: 0 }))));
+      const metrics = () => consumers.map((consumer) => consumer.metrics());
+      const settled = () => metrics().reduce((all, one) => all + one.applied + one.duplicates, 0);
+      const sent = { messages: 0, copies: 0, sum: 0 };
+      const isIn = (copies: number) => () => settled() >= copies;
+      // Every third message comes twice. More are sent while there are few, so that there is always load.
+      const timer = setInterval(() => {
+        for (; sent.copies < settled() + 100; sent.messages += 1) {
+          const message = { id: `m-${sent.messages}`, content: String(sent.messages) };
+          sent.sum += sent.messages;
+          for (let copy = 0; copy < (sent.messages % 3 === 0 ? 2 : 1); copy += 1) {
+            sent.copies += 1;
+            void queue.publish(message);
+          }
+        }
+      }, 1);
+      closers.push(() => clearInterval(timer));
+      const slot = slotOf(`${prefix}moving`);
+      await until('there is load', isIn(500));
+      for (let move = 0; move < 3; move += 1) {
+        const from = await masterOf(slot);
+        const keys = (await from.command('CLUSTER', 'GETKEYSINSLOT', slot, 100)) as string[];
+        // The state, and a hash of ids that are not young any more.
+        expect(keys.length).toBeGreaterThan(1);
+        const to = (await mastersNow()).find((one) => one !== from) as RedisServer;
+        await moveSlot(slot, from, to, 1);
+        await until('work goes on', isIn(settled() + 500));
+      }
+      clearInterval(timer);
+      const state = redisState(await clients[family](), { prefix });
+      closers.push(() => state.close());
+      await state.open();
+      await until('all is settled', isIn(sent.copies));
+      await Promise.all(consumers.map((consumer) => consumer.stop()));
+      expect(await state.peek('moving')).toBe(String(sent.sum));
     });
 
     test('a slot that moves away unnoticed leaves the others of its node heard', async () => {
@@ -294,7 +351,12 @@ function namesOfOneNode(prefix: string, nodes: number): [string, string] {
   return names as [string, string];
 }
 
-async function moveSlot(slot: number, from: RedisServer, to: RedisServer): Promise<void> {
+async function moveSlot(
+  slot: number,
+  from: RedisServer,
+  to: RedisServer,
+  keysAtOnce = 100,
+): Promise<void> {
   const [fromId, toId] = [
     await from.command('CLUSTER', 'MYID'),
     await to.command('CLUSTER', 'MYID'),
@@ -303,7 +365,7 @@ async function moveSlot(slot: number, from: RedisServer, to: RedisServer): Promi
   await from.command('CLUSTER', 'SETSLOT', slot, 'MIGRATING', String(toId));
   let keys: string[];
   do {
-    keys = (await from.command('CLUSTER', 'GETKEYSINSLOT', slot, 100)) as string[];
+    keys = (await from.command('CLUSTER', 'GETKEYSINSLOT', slot, keysAtOnce)) as string[];
     if (keys.length > 0) {
       await from.command('MIGRATE', HOST, to.port, '', 0, 5_000, 'KEYS', ...keys);
     }
