@@ -2,7 +2,6 @@
  * States on Redis, with what has been applied to them: the `StateStore` of a keyed consumer. Each call is one operation of
  * a script, so that it happens in one step or not at all.
  */
-import { hash } from 'node:crypto';
 import type {
   Commit,
   CommitMessage,
@@ -19,24 +18,18 @@ import type {
 import { InvalidArgumentError } from '../core/errors.ts';
 import type { Token } from '../core/fence.ts';
 import type { LeaseStore } from '../core/store.ts';
-import { answersTo, isWhole, numberOf, UnreadableAnswerError } from './answers.ts';
+import { isWhole, numberOf, UnreadableAnswerError } from './answers.ts';
 import { Batcher } from './batch.ts';
 import type { RedisClient, Server } from './clients/client.ts';
 import { DAY_MS, isToken, PROCESS } from './fence.ts';
-import { isTaken, type KeyNames, Layout } from './layout.ts';
+import { isTaken, Layout } from './layout.ts';
 import { readPrefix, readReplicas, readWhole } from './options.ts';
 import { Replicas } from './replicas.ts';
 import { evaluateWithin } from './rights.ts';
-import { WIDTH } from './scripts/remembered.ts';
-import {
-  KEYS_OF_A_STATE,
-  NO_TOKEN,
-  PEEK,
-  STATE,
-  TIME_DIGITS,
-  VALUES_OF_AN_ANSWER,
-} from './scripts/state.ts';
+import { KEYS_OF_A_STATE, NO_TOKEN, PEEK, STATE } from './scripts/state.ts';
 import { explain, warnOfEviction } from './setup.ts';
+import { messageAt, Packings, readMarks } from './state-messages.ts';
+import { type Answer, type LockNames, type Operation, Run } from './state-run.ts';
 import { RedisStore } from './store.ts';
 import { within } from './within.ts';
 
@@ -62,9 +55,6 @@ export interface RedisStateOptions {
 export type StateSettings = Required<RedisStateOptions>;
 
 const LOCKED = { is: 'locked' } as const;
-const NO_MARKS: ReadonlyMap<string, Mark> = new Map();
-/** Times are clamped to what their digits hold: what is beyond is as far out of any window. */
-const MAX_TIME_MS = 10 ** TIME_DIGITS - 1;
 const MIN_WINDOW_MS = 1_000;
 const MAX_WINDOW_MS = 400 * DAY_MS;
 /** A fence outlives everything that is remembered behind it. */
@@ -83,95 +73,10 @@ export function readStateOptions(options: RedisStateOptions): StateSettings {
   };
 }
 
-/** What stands where somebody has a lock, and where somebody waits for it. */
-type LockNames = Pick<KeyNames, 'lock' | 'members'>;
-
-/** What scripts/state.ts is asked. */
-interface Operation {
-  readonly key: string;
-  /** Its kind, and what a commit depends on. */
-  readonly text: string;
-  /** Of a commit. */
-  readonly value?: string;
-  readonly messages: readonly CommitMessage[];
-  /** Where the lock is not taken. */
-  readonly lock?: LockNames;
-}
-
-/** The keys and arguments of one run, in the order that the script wants. */
-class Run {
-  readonly #keys: string[];
-  readonly #locks: string[] = [];
-  readonly #settings: readonly string[];
-  readonly #args: string[] = [];
-  readonly #kinds: string[] = [];
-  #token = '';
-
-  constructor(epochKey: string, settings: readonly string[]) {
-    this.#keys = [epochKey];
-    this.#settings = settings;
-  }
-
-  get keys(): string[] {
-    return [...this.#keys, ...this.#locks];
-  }
-
-  get args(): string[] {
-    return [...this.#settings, String(this.#keys.length + 1), ...this.#args];
-  }
-
-  add(keys: readonly string[], { text, value, lock }: Operation, messages: string): void {
-    for (const key of keys) this.#keys.push(key);
-    if (lock) this.#locks.push(lock.lock, lock.members);
-    this.#args.push(text + messages);
-    if (value !== undefined) this.#args.push(value);
-    this.#kinds.push(text[0] as string);
-  }
-
-  /** What the script gave, by operation. */
-  read(values: unknown): readonly Answer[] {
-    let count = 0;
-    for (const kind of this.#kinds) count += isCommit(kind) ? 1 : VALUES_OF_AN_ANSWER;
-    const given = answersTo(count, values);
-    let at = 0;
-    return this.#kinds.map((kind) => {
-      const from = at;
-      at += isCommit(kind) ? 1 : VALUES_OF_AN_ANSWER;
-      return isCommit(kind) ? this.#readCommit(kind, given[from]) : answerAt(given, from);
-    });
-  }
-
-  /** A message is acknowledged for what says that it was made. */
-  #readCommit(kind: string, value: unknown): Answer {
-    if (Array.isArray(value)) {
-      const answer = answerAt(answersTo(VALUES_OF_AN_ANSWER, value), 0);
-      return answer.is === 'committed' ? UNREADABLE : answer;
-    }
-    if (kind === 'c') return value === 'committed' ? committed('') : UNREADABLE;
-    if (!isToken(value)) return UNREADABLE;
-    // All of one run have one token, which those that are kept in memory share.
-    if (value !== this.#token) this.#token = value;
-    return committed(this.#token);
-  }
-}
-
-function isCommit(kind: string): boolean {
-  return kind === 'c' || kind === 'e';
-}
-
 interface Session {
   readonly client: RedisClient;
   readonly layout: Layout;
   readonly batcher: Batcher<Run>;
-}
-
-/** As scripts/state.ts gives it; what an answer has not is null. */
-interface Answer {
-  readonly is: unknown;
-  readonly version: unknown;
-  readonly value: unknown;
-  readonly token: unknown;
-  readonly list: readonly unknown[] | null;
 }
 
 export class RedisState implements StateStore {
@@ -368,25 +273,6 @@ function notOpen(): Error {
   return new Error('the redis state is not open');
 }
 
-/** For the caller of this one: the others of its run were answered. */
-const UNREADABLE: Answer = { is: null, version: null, value: null, token: null, list: null };
-
-function committed(token: string): Answer {
-  return { is: 'committed', version: null, value: null, token, list: null };
-}
-
-function answerAt(values: readonly unknown[], at: number): Answer {
-  const list = values[at + 4] ?? null;
-  if (list !== null && !Array.isArray(list)) throw new UnreadableAnswerError('a script');
-  return {
-    is: values[at],
-    version: values[at + 1],
-    value: values[at + 2],
-    token: values[at + 3],
-    list,
-  };
-}
-
 /** Messages that are committed, or known to be, are acknowledged on the strength of that. */
 function lasts({ is, list }: Answer): boolean {
   return is === 'committed' || (list !== null && is !== 'old');
@@ -395,99 +281,6 @@ function lasts({ is, list }: Answer): boolean {
 /** Which version a commit makes of which, and its own id, with its length. */
 function stepOf({ expectedVersion, id }: { expectedVersion: number; id: string }): string {
   return `${expectedVersion} ${expectedVersion + 1} ${Buffer.byteLength(id)} ${id}`;
-}
-
-/** Messages as scripts/state.ts reads them. */
-interface Packed {
-  readonly text: string;
-  readonly length: number;
-  /** The state and its version in which none of them was known. */
-  newIn: { readonly key: string; readonly version: number } | null;
-}
-
-/** Lists of messages of one store: what was looked for is committed next. Nobody changes a list that was given. */
-class Packings {
-  readonly #packings = new WeakMap<readonly CommitMessage[], Packed>();
-
-  textOf(messages: readonly CommitMessage[]): string {
-    return this.#of(messages).text;
-  }
-
-  /** The marks of messages that were looked for. Where there are none, a commit need not look again. */
-  lookedFor(
-    { key, version }: { readonly key: string; readonly version: number },
-    list: readonly unknown[] | null,
-    messages: readonly CommitMessage[],
-  ): ReadonlyMap<string, Mark> {
-    if (list === null) this.#of(messages).newIn = { key, version };
-    return readMarks(list, messages);
-  }
-
-  /** 1 where none of the messages was known in the version that the commit expects, else 0. */
-  newnessOf({ key, expectedVersion, messages }: Omit<Commit, 'lease'>): 0 | 1 {
-    const newIn = this.#find(messages)?.newIn;
-    return newIn?.key === key && newIn.version === expectedVersion ? 1 : 0;
-  }
-
-  #find(messages: readonly CommitMessage[]): Packed | null {
-    const packed = this.#packings.get(messages);
-    return packed?.length === messages.length ? packed : null;
-  }
-
-  #of(messages: readonly CommitMessage[]): Packed {
-    const packed = this.#find(messages);
-    if (packed) return packed;
-    const made = { text: textOf(messages), length: messages.length, newIn: null };
-    this.#packings.set(messages, made);
-    return made;
-  }
-}
-
-function textOf(messages: readonly CommitMessage[]): string {
-  let text = '';
-  for (const { id, publishedAtMs, isReplay } of messages) {
-    if (!Number.isFinite(publishedAtMs)) {
-      throw new InvalidArgumentError(
-        `publishedAtMs of '${id}' is a time in ms, not ${publishedAtMs}`,
-      );
-    }
-    const ms = Math.min(Math.max(0, Math.floor(publishedAtMs)), MAX_TIME_MS);
-    text += `${shortOf(id)}${String(ms).padStart(TIME_DIGITS, '0')}${isReplay ? 1 : 0}`;
-  }
-  return text;
-}
-
-/**
- * A hash of an id in `WIDTH` bytes, all of them ASCII, since texts travel as UTF-8. Of a million ids that one key
- * remembers, the next message is taken for one by mistake with a chance of 10^6 / 2^70, less than one in 10^15.
- */
-function shortOf(id: string): string {
-  const digest = hash('sha1', id, 'binary');
-  let short = '';
-  for (let at = 0; at < WIDTH; at += 1) short += String.fromCharCode(digest.charCodeAt(at) & 0x7f);
-  return short;
-}
-
-function readMarks(
-  pairs: readonly unknown[] | null,
-  messages: readonly CommitMessage[],
-): ReadonlyMap<string, Mark> {
-  if (pairs === null) return NO_MARKS;
-  const marks = new Map<string, Mark>();
-  for (let at = 0; at < pairs.length; at += 2) {
-    const said = pairs[at + 1];
-    if (said !== 'a' && said !== 'd') throw new UnreadableAnswerError('a script');
-    const mark = said === 'a' ? 'applied' : 'dead-lettered';
-    marks.set(messageAt(messages, pairs[at]).id, mark);
-  }
-  return marks;
-}
-
-/** Lua counts from one. */
-function messageAt(messages: readonly CommitMessage[], index: unknown): CommitMessage {
-  const message = messages[numberOf(index) - 1];
-  if (message === undefined) throw new UnreadableAnswerError('a script');
-  return message;
 }
 
 function versionOf(value: unknown): number {

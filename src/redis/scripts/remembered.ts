@@ -29,7 +29,7 @@
  * forgotten is too old.
  */
 
-/** Bytes of an id; src/redis/state.ts makes them. */
+/** Bytes of an id; src/redis/state-messages.ts makes them. */
 export const WIDTH = 10;
 /** The numbers of a record, in the order of the table above. */
 export const CURRENT_FORMAT = '<BBddI4dB';
