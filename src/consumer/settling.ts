@@ -107,7 +107,11 @@ export class Settling {
     for (const item of items) {
       const delayMs = nextDelayMs(attempts, item.envelope.busyCount + 1);
       if (delayMs === null) over.push(item);
-      else later.set(delayMs, [...(later.get(delayMs) ?? []), item]);
+      else {
+        const group = later.get(delayMs);
+        if (group) group.push(item);
+        else later.set(delayMs, [item]);
+      }
     }
     for (const [delayMs, group] of later) this.#calls.track(this.#defer('busy', group, delayMs));
     if (over.length > 0) this.dead(over, 'busy', cause.message);
@@ -154,12 +158,13 @@ export class Settling {
     }
   }
 
-  /** Their deliveries, in groups that came from one place one after the other: nearly always one. */
+  /** Their deliveries, by the place that they came from: nearly always one. */
   #settle(items: readonly Item[]): readonly Group[] {
     const groups: Group[] = [];
     let group: Group | undefined;
     for (const { origin, delivery } of items) {
-      if (origin !== group?.origin) {
+      if (origin !== group?.origin) group = groups.find((one) => one.origin === origin);
+      if (group === undefined) {
         group = { origin, deliveries: [] };
         groups.push(group);
       }
