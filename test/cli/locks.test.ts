@@ -261,6 +261,13 @@ lane('locks on a Redis cluster', TOOLS.redis, () => {
       expect(list.error).toBe('');
       const listed = list.out.trim().split('\n');
       expect(namesOf(listed.map((line) => JSON.parse(line)))).toEqual(names);
+      // A node that answers late is waited for, as one server is.
+      const [first] = servers.masters as [RedisServer];
+      first.pause();
+      const late = call(['locks', 'list', '--redis', url, '--cluster']);
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      first.resume();
+      expect(await late).toMatchObject({ code: 0, error: '' });
       for (const name of names) {
         const broken = await call(['locks', 'break', name, '--redis', url, '--cluster']);
         expect(broken.out).toMatch(/was taken from/);

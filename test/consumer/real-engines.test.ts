@@ -5,6 +5,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { type LeaseStore, LockManager } from 'leasehold';
 import {
   type BusyPolicy,
@@ -87,18 +88,22 @@ async function addUp(engines: Engines): Promise<void> {
     }
   }
   await Promise.all(published);
-  const all = (name: 'busy' | 'applied' | 'inFlight') =>
+  const all = (name: 'busy' | 'inFlight') =>
     workers.reduce((count, { consumer }) => count + consumer.metrics()[name], 0);
   await until(() => all('busy') > 0);
   await lease.release();
-  await until(() => all('applied') === MESSAGES - 4 && all('inFlight') === 0);
-  await until(async () => (await engines.letters.list(10)).length === 4);
   const looker = engines.state();
   await looker.open();
   atEnd(() => looker.close());
-  for (const [index, total] of totals.entries()) {
-    expect(JSON.parse((await looker.peek(`key-${index}`)) ?? '0'), `key-${index}`).toBe(total);
-  }
+  const read = () =>
+    Promise.all(
+      totals.map(async (_, key) => JSON.parse((await looker.peek(`key-${key}`)) ?? '0') as number),
+    );
+  // Not by what was counted as applied: of a commit whose answer was lost, all are copies when they come again.
+  await until(async () => isDeepStrictEqual(await read(), totals));
+  await until(async () => (await engines.letters.list(10)).length === 4);
+  await until(() => all('inFlight') === 0);
+  expect(await read()).toEqual(totals);
   const letters = await engines.letters.list(10);
   const ids = new Set(letters.map(({ envelope }) => envelope.id));
   expect(ids).toEqual(new Set(['m7', 'm257', 'm507', 'm757']));

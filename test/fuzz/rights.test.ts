@@ -48,12 +48,15 @@ const UNMISSED: Readonly<Record<string, readonly string[]>> = {
 /** What is missed when nodes are asked for what they remember: they abstain then, and that is said. */
 const UNNAMED: readonly string[] = ['redlock +hvals'];
 
+/** A machine that is busy answers late. */
+const requestTimeoutMs = 10_000;
+
 /** Everything that the user is for. */
 type Use = (url: string, url2: string, url3: string) => Promise<void>;
 
 async function useLocks(stores: readonly [() => ReturnType<typeof redis>, boolean]): Promise<void> {
   const [make, isExclusiveOnly] = stores;
-  const options = { ttlMs: 5_000, waitMs: 4_000 };
+  const options = { ttlMs: 30_000, waitMs: 30_000 };
   const [one, other] = [
     new LockManager({ store: make(), ...options }),
     new LockManager({ store: make(), ...options }),
@@ -81,7 +84,7 @@ async function useLocks(stores: readonly [() => ReturnType<typeof redis>, boolea
 async function useState(url: string): Promise<void> {
   const client = new Redis(url, { enableReadyCheck: false });
   client.on('error', () => {});
-  const state = redisState(client);
+  const state = redisState(client, { requestTimeoutMs });
   try {
     await state.open();
     const publishedAtMs = Date.now();
@@ -103,7 +106,7 @@ async function useState(url: string): Promise<void> {
     await state.commit({ ...third, expectedVersion: expectedVersion + 2 });
     await state.peek('k');
     // What began as a fenced value.
-    const values = fenced(client, { prefix: 'state:' });
+    const values = fenced(client, { prefix: 'state:', requestTimeoutMs });
     const version = await values.set('old', 'v', TOKEN, { ttlMs: 60_000 });
     await state.commit({ ...third, key: 'old', expectedVersion: version });
     // Without a lock.
@@ -128,7 +131,7 @@ async function useOutbox(url: string): Promise<void> {
 }
 
 async function usePart(url: string): Promise<void> {
-  const outbox = redisOutbox(url);
+  const outbox = redisOutbox(url, { requestTimeoutMs });
   await outbox.open();
   try {
     const envelope = {
@@ -159,7 +162,7 @@ async function useFence(url: string): Promise<void> {
   const client = new Redis(url, { enableReadyCheck: false });
   client.on('error', () => {});
   try {
-    const values = fenced(client, { prefix: 'total:' });
+    const values = fenced(client, { prefix: 'total:', requestTimeoutMs });
     await values.get('k', TOKEN);
     const version = await values.set('k', 'v', TOKEN, { ttlMs: 60_000 });
     await values.compareAndSet('k', version, 'w', TOKEN);
@@ -170,8 +173,8 @@ async function useFence(url: string): Promise<void> {
 }
 
 const USES: Readonly<Record<string, Use>> = {
-  locks: (url) => useLocks([() => redis(url, { requestTimeoutMs: 1_000 }), false]),
-  redlock: (...urls) => useLocks([() => redlock(urls, { durable: true }), true]),
+  locks: (url) => useLocks([() => redis(url, { requestTimeoutMs }), false]),
+  redlock: (...urls) => useLocks([() => redlock(urls, { durable: true, requestTimeoutMs }), true]),
   state: useState,
   outbox: useOutbox,
   fence: useFence,
@@ -327,8 +330,9 @@ lane('additional rights on Redis', TOOLS.redis, () => {
     const use = async (rules: readonly string[]): Promise<void> => {
       const store = redis(await urlFor([...(RULES.get('locks') ?? []), ...rules]), {
         minReplicas: 1,
+        replicaTimeoutMs: 10_000,
       });
-      const locks = new LockManager({ store, waitMs: 4_000 });
+      const locks = new LockManager({ store, waitMs: 30_000 });
       try {
         await locks.withLock('r', async () => {});
       } finally {
@@ -340,6 +344,7 @@ lane('additional rights on Redis', TOOLS.redis, () => {
     expect(`${error} ${(error as Error | undefined)?.cause}`).toMatch(/wait/i);
     const state = redisState(await urlFor([...(RULES.get('state') ?? []), ...more]), {
       minReplicas: 1,
+      replicaTimeoutMs: 10_000,
     });
     await state.open();
     const commit = { key: 'k', lease: TOKEN, id: 'c', value: 'v', messages: [] };

@@ -143,6 +143,7 @@ export class RedisServer {
 export type More = () => readonly string[];
 
 const NOTHING_MORE: More = () => [];
+const [REPLICAS, SENTINELS] = [2, 3];
 
 /** A master, its replicas, and Sentinels that watch them. */
 export class SentinelGroup {
@@ -164,7 +165,8 @@ export class SentinelGroup {
     this.#folder = folder;
   }
 
-  static async start(replicas = 2, sentinels = 3, more = NOTHING_MORE): Promise<SentinelGroup> {
+  /** `downAfterMs`: for how long a master may be silent before another one is chosen. */
+  static async start({ more = NOTHING_MORE, downAfterMs = 500 } = {}): Promise<SentinelGroup> {
     const settings = [
       ...['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1'],
       ...['--replica-announce-ip', HOST],
@@ -172,13 +174,13 @@ export class SentinelGroup {
     const master = await RedisServer.start([...settings, ...more()]);
     const replicaOf = ['--replicaof', `${HOST} ${master.port}`];
     const servers = [master];
-    for (let index = 0; index < replicas; index += 1) {
+    for (let index = 0; index < REPLICAS; index += 1) {
       servers.push(await RedisServer.start([...settings, ...replicaOf, ...more()]));
     }
     const folder = temporaryFolder();
     const ports: number[] = [];
     const watchers: Server[] = [];
-    for (let index = 0; index < sentinels; index += 1) {
+    for (let index = 0; index < SENTINELS; index += 1) {
       const port = await freePort();
       const file = `${folder}/${port}.conf`;
       writeFileSync(
@@ -188,8 +190,8 @@ export class SentinelGroup {
           `bind ${HOST}`,
           `dir ${folder}`,
           `sentinel announce-ip ${HOST}`,
-          `sentinel monitor main ${HOST} ${master.port} ${Math.floor(sentinels / 2) + 1}`,
-          'sentinel down-after-milliseconds main 500',
+          `sentinel monitor main ${HOST} ${master.port} ${Math.floor(SENTINELS / 2) + 1}`,
+          `sentinel down-after-milliseconds main ${downAfterMs}`,
           'sentinel failover-timeout main 2000',
           '',
         ].join('\n'),
@@ -202,11 +204,11 @@ export class SentinelGroup {
     const group = new SentinelGroup(servers, ports, watchers, folder);
     await orClose(group, 'the replicas follow and the Sentinels know each other', async () => {
       const info = String(await master.command('INFO', 'replication'));
-      if (!info.includes(`connected_slaves:${replicas}`)) return false;
+      if (!info.includes(`connected_slaves:${REPLICAS}`)) return false;
       for (const port of ports) {
         const facts = (await sentinelCommand(port, 'SENTINEL', 'MASTER', 'main')) as string[];
-        if (factOf(facts, 'num-other-sentinels') !== String(sentinels - 1)) return false;
-        if (factOf(facts, 'num-slaves') !== String(replicas)) return false;
+        if (factOf(facts, 'num-other-sentinels') !== String(SENTINELS - 1)) return false;
+        if (factOf(facts, 'num-slaves') !== String(REPLICAS)) return false;
       }
       return true;
     });

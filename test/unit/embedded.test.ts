@@ -138,7 +138,7 @@ describe('as an engine', () => {
   });
 
   test('an answer that lies there already counts, however long this event loop was stalled', async () => {
-    const store = embedded({ path, requestTimeoutMs: 50 });
+    const store = embedded({ path, requestTimeoutMs: STALL_MS / 2 });
     stores.push(store);
     await store.open(() => undefined);
     await store.claim(claimOf('warm', 'a'));

@@ -126,8 +126,14 @@ export async function clusterClientFor(url: string, timeoutMs: number): Promise<
     ...(protocol === 'rediss:' && { tls: {} }),
   };
   const seed = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 6_379) };
-  const options = { lazyConnect: true, enableOfflineQueue: false, redisOptions };
-  const client = new Cluster([seed], { ...options, clusterRetryStrategy: () => null });
+  const client = new Cluster([seed], {
+    lazyConnect: true,
+    enableOfflineQueue: false,
+    redisOptions,
+    // How long a node has to say who serves which slot: a second, if it is left to the client.
+    slotsRefreshTimeout: timeoutMs,
+    clusterRetryStrategy: () => null,
+  });
   return new IoredisClusterClient(client, true);
 }
 

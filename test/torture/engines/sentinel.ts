@@ -23,7 +23,7 @@ function engineWith(minReplicas: number): EngineKind {
 
     async start({ hasOwnNetwork }) {
       const links = hasOwnNetwork ? new Links() : null;
-      const group = await SentinelGroup.start(2, 3, links?.sourceOf);
+      const group = await SentinelGroup.start(links ? { more: links.sourceOf } : {});
       const { sentinels, name } = group;
       return {
         place: { sentinels, name },

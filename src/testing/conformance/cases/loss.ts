@@ -91,7 +91,7 @@ async function hangingStore(trial: Trial): Promise<void> {
   const { locks, store } = trial.participant({ ttlMs });
   await trial.warmUp({ locks, store });
   const lease = await locks.acquire(KEY);
-  let aborts = 0;
+  let aborts = lease.signal.aborted ? 1 : 0;
   lease.signal.addEventListener('abort', () => {
     aborts += 1;
   });
