@@ -5,7 +5,7 @@
  * be ended from here: by its ttl, as every store does it.
  */
 import { newAlarm, systemClock } from '../core/clock.ts';
-import type { Claim } from '../core/store.ts';
+import type { Claim, DropOutcome } from '../core/store.ts';
 import { lineOf } from './nodes.ts';
 import type { Session } from './session.ts';
 
@@ -31,6 +31,8 @@ export interface Entry {
   isInDoubt: boolean;
   /** The creation that is under way, and what it found. */
   entering: Promise<readonly string[] | null> | null;
+  /** A node that is not known is looked for, to remove it. Claims wait for that: what they made meanwhile would be nobody's. */
+  leaving: Promise<DropOutcome> | null;
   /** Whose change it waits for. */
   watched: string | null;
   /** What is watched is all that stands before it. */
@@ -87,6 +89,7 @@ export class Entries {
       wasKnown: false,
       isInDoubt: false,
       entering: null,
+      leaving: null,
       watched: null,
       isNext: false,
       expiresAtMs: Infinity,

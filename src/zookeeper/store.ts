@@ -82,6 +82,9 @@ export class ZooKeeperStore implements LeaseStore {
     }
     this.#entries.keep(entry);
     if (!entry.session.isConnected) await entry.session.connected();
+    while (entry.leaving) await entry.leaving.catch(() => {});
+    // It was given up meanwhile.
+    if (this.#entryOf(claim.owner) !== entry) return this.claim(claim);
     if (!sessions.outlives(entry.session, entry.claim.ttlMs)) {
       // It stands in line again, at its end, on a session that is long enough, or learns that there
       // is none.
@@ -132,8 +135,14 @@ export class ZooKeeperStore implements LeaseStore {
   async drop(id: ClaimId, again?: Claim): Promise<DropOutcome> {
     const sessions = this.#opened();
     const entry = this.#entryOf(id.owner);
-    if (entry?.entering) await entry.entering.catch(() => {});
-    if (entry === undefined || entry.path === null) return this.#dropUnknown(id, entry);
+    if (entry === undefined) return this.#dropUnknown(id);
+    while (entry.entering) await entry.entering.catch(() => {});
+    if (entry.path === null) {
+      entry.leaving ??= this.#dropUnknown(id, entry).finally(() => {
+        entry.leaving = null;
+      });
+      return entry.leaving;
+    }
     if (entry.isHeld && again) {
       const session = await sessions.for(again.ttlMs);
       if (typeof session === 'string') {
@@ -321,7 +330,7 @@ export class ZooKeeperStore implements LeaseStore {
   }
 
   /** A claim whose node is not known here: a lost creation, or that of another store. */
-  async #dropUnknown({ key, owner }: ClaimId, entry: Entry | undefined): Promise<DropOutcome> {
+  async #dropUnknown({ key, owner }: ClaimId, entry?: Entry): Promise<DropOutcome> {
     const session = entry?.session ?? this.#opened().any();
     const path = lineOf(this.#settings.root, key);
     await session.connected();

@@ -249,6 +249,30 @@ lane('one ZooKeeper server', TOOLS.zookeeper, () => {
       expect((await locks.acquire(key)).remainingMs()).toBeLessThanOrEqual(TTL_MS);
     });
 
+    test('a claim that comes while its lost node is looked for stands in line once', async () => {
+      const store = zookeeper({ connect: byProxy(), requestTimeoutMs: 10_000 });
+      await store.open(() => {});
+      closers.push(() => store.close());
+      const shared = { key, units: SHARED_CAPACITY, capacity: SHARED_CAPACITY };
+      const claimOf = (owner: string) => ({ ...shared, owner, ttlMs: 60_000, wait: true });
+      // The session and the line are there, and the next creation is lost on its way.
+      await store.claim(claimOf('host:1:a'));
+      const claim = claimOf('host:1:b');
+      proxy.blackhole('requests');
+      const lost = store.claim(claim).catch((error: unknown) => error);
+      proxy.refuse();
+      expect(await lost).toBeInstanceOf(Error);
+      // Both wait for a connection.
+      const dropping = store.drop(claim);
+      const claiming = store.claim(claim);
+      proxy.forward();
+      expect(await dropping).toEqual({ held: false, next: null });
+      expect(await claiming).toMatchObject({ is: 'waiting' });
+      expect(await store.claim(claim)).toMatchObject({ is: 'waiting' });
+      const nodes = await (await look()).children(line);
+      expect(nodes.filter((name) => name.startsWith(claim.owner))).toHaveLength(1);
+    });
+
     test('nothing stays connected after close', async () => {
       const before = await server.metric('zk_num_alive_connections');
       const sessions = await server.metric('zk_global_sessions');
