@@ -56,7 +56,7 @@ type Use = (url: string, url2: string, url3: string) => Promise<void>;
 
 async function useLocks(stores: readonly [() => ReturnType<typeof redis>, boolean]): Promise<void> {
   const [make, isExclusiveOnly] = stores;
-  const options = { ttlMs: 10_000, waitMs: 30_000 };
+  const options = { ttlMs: 10_000, waitMs: 10_000 };
   const [one, other] = [
     new LockManager({ store: make(), ...options }),
     new LockManager({ store: make(), ...options }),
