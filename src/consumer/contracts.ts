@@ -232,7 +232,10 @@ export interface Outbox extends DeliveryOrigin {
     most: number,
     leaseMs: number,
   ): Promise<{ deliveries: readonly Delivery[]; nextDueMs: number | null }>;
-  /** Claimed entries, replaced one for one by these copies of them, that are due after the delay. They keep their age. */
+  /**
+   * Claimed entries, replaced one for one by these copies of them, that are due after the delay. They keep their age.
+   * Nothing is done for those whose claim is over.
+   */
   putBack(
     deliveries: readonly Delivery[],
     envelopes: readonly Envelope[],

@@ -149,6 +149,10 @@ export class Settling {
   #acknowledge(items: readonly Item[]): void {
     const all = withCopies(items);
     this.#metrics.duplicates += all.length - items.length;
+    this.#acknowledgeEach(all);
+  }
+
+  #acknowledgeEach(all: readonly Item[]): void {
     const nowMs = this.#settings.clock.monotonicMs();
     for (const item of all) this.#metrics.tookMs(nowMs - item.deliveredAtMs);
     for (const { origin, deliveries } of this.#settle(all)) {
@@ -204,13 +208,19 @@ export class Settling {
     delayMs: number,
     outbox: Outbox,
   ): Promise<void> {
-    const deliveries = items.map((item) => item.delivery);
-    const envelopes = items.map((item) => counted(item.envelope, why));
+    // Copies as well, not the messages alone: of two deliveries of one entry only the later one still counts, and to
+    // acknowledge that one would remove what is to come back.
+    const all = withCopies(items);
+    const entries = all.filter(({ origin }) => origin.engine === outbox);
+    const others = all.filter(({ origin }) => origin.engine !== outbox);
+    const deliveries = entries.map((entry) => entry.delivery);
+    const envelopes = entries.map((entry) => counted(entry.envelope, why));
     const putBack = () => outbox.putBack(deliveries, envelopes, delayMs);
     if (!(await this.#persist('put-back', putBack, items))) return;
-    this.#metrics[`${why}Deferred`] += items.length;
-    this.#settle(items);
-    this.duplicates(items.flatMap((item) => item.copies ?? []));
+    this.#metrics[`${why}Deferred`] += entries.length;
+    this.#settle(entries);
+    this.#metrics.duplicates += others.length;
+    this.#acknowledgeEach(others);
   }
 
   /** The mark first, so that no other copy is applied any more; then the letter; then the acknowledgement. */

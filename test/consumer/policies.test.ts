@@ -1,4 +1,11 @@
-import { type Consumer, outbox, republish, retry } from 'leasehold/consumer';
+import {
+  type Consumer,
+  type Envelope,
+  outbox,
+  republish,
+  retry,
+  type StateStore,
+} from 'leasehold/consumer';
 import { type MemoryQueue, memoryOutbox } from 'leasehold/memory';
 import { expect, test } from 'vitest';
 import {
@@ -94,12 +101,10 @@ test('a busy message waits in the outbox, and the drain feeds it to the lane of 
   expect(await totalOf(setting.state)).toBe(5);
 });
 
-test('entries of a consumer that died are drained by another, when their claim is over', async () => {
-  const setting = makeSetting();
-  const box = memoryOutbox();
-  const envelope = {
-    id: 'm1',
-    content: new TextEncoder().encode('{"account":"maria","amount":5}'),
+function entryOf(id: string, amount: number): Envelope {
+  return {
+    id,
+    content: new TextEncoder().encode(JSON.stringify({ account: 'maria', amount })),
     contentType: null,
     headers: {},
     properties: {},
@@ -108,7 +113,59 @@ test('entries of a consumer that died are drained by another, when their claim i
     failedCount: 0,
     isReplay: false,
   };
-  await box.put([envelope], 0);
+}
+
+test('an entry that came again, since its claim was over, is put back and not removed', async () => {
+  const setting = makeSetting();
+  const box = memoryOutbox();
+  let [isOpen, isHeldUp, failures] = [false, false, 0];
+  const { state: real } = setting;
+  const state: StateStore = {
+    name: real.name,
+    windowMs: real.windowMs,
+    open: () => real.open(),
+    peek: (key) => real.peek(key),
+    load: (key, lease, messages) => real.load(key, lease, messages),
+    markDead: (key, messages) => real.markDead(key, messages),
+    close: () => real.close(),
+    // The batch has to be worked on again, with all that has come meanwhile.
+    async commit(commit) {
+      if (isHeldUp || commit.messages.every(({ id }) => id !== 'm2')) return real.commit(commit);
+      isHeldUp = true;
+      await until(() => consumer.metrics().redelivered > 0);
+      return { is: 'stale', fence: commit.lease.tokenText };
+    },
+  };
+  const consumer = start(setting, {
+    state,
+    onBusy: outbox(box, { leaseMs: 300, pollMs: 5 }),
+    onFailed: retry({ maxAttempts: 10, delayMs: 5 }),
+    reduce: async (total, messages) => {
+      await until(() => isOpen);
+      if (isHeldUp && failures < 3 && messages.some(({ id }) => id === 'm2')) {
+        failures += 1;
+        throw new Error('not yet');
+      }
+      return sum(total, messages);
+    },
+  });
+  contribute(setting.queue, 'm1', 1);
+  await until(() => consumer.metrics().delivered === 1);
+  // With a copy from the source it counts as one that is still here when its claim is over.
+  await box.put([entryOf('m2', 5)], 0);
+  await until(() => consumer.metrics().delivered === 2);
+  contribute(setting.queue, 'm2', 5);
+  await until(() => consumer.metrics().delivered === 3);
+  isOpen = true;
+  await until(async () => (await box.depth()).entries === 0);
+  await until(() => consumer.metrics().inFlight === 0);
+  expect(await totalOf(setting.state)).toBe(6);
+});
+
+test('entries of a consumer that died are drained by another, when their claim is over', async () => {
+  const setting = makeSetting();
+  const box = memoryOutbox();
+  await box.put([entryOf('m1', 5)], 0);
   expect((await box.claim(1, 50)).deliveries).toHaveLength(1);
   const consumer = start(setting, { onBusy: outbox(box, { pollMs: 5 }) });
   await until(() => consumer.metrics().applied === 1);

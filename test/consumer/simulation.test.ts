@@ -8,7 +8,7 @@ import { expect, test } from 'vitest';
 import { simulate } from './simulation.ts';
 
 const FIRST_SEED = Number(process.env['SEED'] ?? 1);
-const SEEDS = Number(process.env['SEEDS'] ?? (process.env['SEED'] ? 1 : 100));
+const SEEDS = Number(process.env['SEEDS'] ?? (process.env['SEED'] ? 1 : 1_500));
 
 test(`schedules ${FIRST_SEED} to ${FIRST_SEED + SEEDS - 1} lose nothing and apply nothing twice`, async () => {
   const totals: Record<string, number> = {};

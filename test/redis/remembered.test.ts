@@ -169,6 +169,27 @@ const EXAMPLES: readonly Step[][] = [
     commitOf(3),
     commitOf(1, 5),
   ],
+  // The generation that had the earlier copy is forgotten, and the clock is set back.
+  [
+    commitOf(0, -3),
+    { do: 'age', eighths: 5 },
+    commitOf(2),
+    { do: 'mark', copies: [{ id: 0, age: 0, isReplay: false }] },
+    { do: 'age', eighths: 5 },
+    { do: 'age', eighths: 1 },
+    { do: 'bulk', size: 1 },
+    { do: 'age', eighths: -6 },
+    commitOf(1, 3),
+  ],
+  // Another one is marked after the clock was set back.
+  [
+    { do: 'mark', copies: [{ id: 7, age: -4, isReplay: false }] },
+    { do: 'age', eighths: -6 },
+    { do: 'mark', copies: [{ id: 1, age: 0, isReplay: false }] },
+    { do: 'age', eighths: 9 },
+    { do: 'age', eighths: 8 },
+    commitOf(7, 7),
+  ],
 ];
 
 interface Known {
@@ -181,6 +202,8 @@ interface Known {
 
 class Model {
   readonly known = new Map<string, Known>();
+  /** When applied messages were published, of every copy that was seen: each generation forgets those that it has. */
+  readonly #appliedMs = new Set<number>();
   version = 0;
   /** Messages up to then may have been forgotten. */
   forgottenMs = 0;
@@ -192,6 +215,9 @@ class Model {
   /** What may be forgotten by now, and stays so when the clock is set back. */
   tick(nowMs: number): void {
     this.#doubt(({ atMs }) => atMs <= nowMs - WINDOW_MS);
+    for (const atMs of this.#appliedMs) {
+      if (atMs <= nowMs - WINDOW_MS) this.forgottenMs = Math.max(this.forgottenMs, atMs);
+    }
   }
 
   /** A hash of applied ids; which ids stood in it is not looked at. */
@@ -212,6 +238,7 @@ class Model {
     const beforeMs = before?.isSure ? before.atMs : 0;
     const atMs = Math.max(beforeMs, Math.min(publishedAtMs, nowMs + WINDOW_MS));
     this.known.set(id, { mark, atMs, isSure: true });
+    if (mark === 'applied') this.#appliedMs.add(atMs);
     // It may be too old already, and the clock may be set back before the next step.
     this.#doubt((known) => known === this.known.get(id) && known.atMs <= nowMs - WINDOW_MS);
   }

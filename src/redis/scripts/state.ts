@@ -296,7 +296,9 @@ ${RARELY_REMEMBERED_LUA}
 
   local function markDead(id)
     call('ZADD', deadKey(), text(boundedMs(id)), id)
-    call('PEXPIRE', deadKey(), text(2 * windowMs + ${SPARE_MS}))
+    -- Never earlier than before: the clock may have been set back since the others were marked.
+    local leftMs = 2 * windowMs + ${SPARE_MS}
+    if call('PTTL', deadKey()) < leftMs then call('PEXPIRE', deadKey(), text(leftMs)) end
   end
 
   -- Gives the marks, and remembers known ids for as long as their latest copy asks for.
