@@ -73,9 +73,9 @@ lane('actors', TOOLS.rabbitmq, () => {
       }
       // It has loaded each state once, and goes on from its memory.
       await until('states are kept', () => (first.metrics?.kept ?? 0) > 0);
+      await first.closeGate();
       const before = first.batches;
       const kept = first.metrics?.kept ?? 0;
-      first.send('close the gate');
       await books.publish(40);
       await until('it has states in its hands', () => first.batches > before);
       expect(first.metrics?.setbacks).toMatchObject({ stale: 0, lost: 0 });
@@ -84,7 +84,7 @@ lane('actors', TOOLS.rabbitmq, () => {
       // All of it: also what the first one was about to commit.
       await books.balance();
       expect(second.metrics?.applied).toBeGreaterThan(0);
-      first.send('open the gate');
+      first.openGate();
       first.signal('SIGCONT');
       await until('it has noticed', () => {
         const { setbacks, conflicts = 0 } = first.metrics ?? {};

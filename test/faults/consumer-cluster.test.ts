@@ -40,15 +40,16 @@ lane('a cluster of brokers', TOOLS.rabbitmq, () => {
     await books.publish(40);
     await books.balance();
 
+    // There is work until both have begun some.
     const goOn = (): Promise<void> => {
       const before = workers.map(({ batches }) => batches);
-      return until('both go on', () =>
-        workers.every(({ batches }, index) => batches > (before[index] ?? 0)),
-      );
+      return until('both go on', async () => {
+        await books.publish(40);
+        return workers.every(({ batches }, index) => batches > (before[index] ?? 0));
+      });
     };
-    const atWork = goOn();
     await books.publish(400);
-    await atWork;
+    await goOn();
     await leader.kill();
     // Two of three are enough.
     await goOn();

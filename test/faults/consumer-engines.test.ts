@@ -75,14 +75,17 @@ lane('workers', TOOLS.rabbitmq, () => {
     try {
       const begun = await begin({ amqp: `amqp://127.0.0.1:${proxy.port}`, workMs: 50 }, 2);
       const working = atWork(begun);
-      await books.publish(800);
+      await books.publish(200);
       await working;
       for (let cuts = 0; cuts < 4; cuts += 1) {
         const before = begun.map(({ batches }) => batches);
+        // What there was may be done.
+        const published = books.publish(200);
         await until('one has gone on', () =>
           begun.some(({ batches }, index) => batches > (before[index] ?? 0)),
         );
         proxy.cut();
+        await published;
       }
       await books.balance();
       const gone = begun.reduce((sum, { metrics }) => sum + (metrics?.gone ?? 0), 0);
@@ -119,7 +122,8 @@ lane('workers', TOOLS.rabbitmq, () => {
     TIMEOUT,
     async (elideLock) => {
       const books = newBooks();
-      const [slow] = (await begin({ workMs: 200, ttlMs: 400, elideLock }, 1)) as [WorkerProcess];
+      const [slow] = (await begin({ ttlMs: 400, elideLock }, 1)) as [WorkerProcess];
+      await slow.closeGate();
       const working = atWork([slow]);
       await books.publish(200);
       await working;
@@ -127,6 +131,7 @@ lane('workers', TOOLS.rabbitmq, () => {
       const [other] = (await begin({ ttlMs: 400 }, 1)) as [WorkerProcess];
       // It works under the same keys, and has written behind the back of the first.
       await until('another one has them', () => (other.metrics?.applied ?? 0) > 50);
+      slow.openGate();
       slow.signal('SIGCONT');
       await books.balance();
       await until('the first one has noticed', () => {

@@ -94,6 +94,7 @@ function closeGate() {
   gate = new Promise((resolve) => {
     openGate = resolve;
   });
+  tell({ is: 'closed', metrics: consumer.metrics() });
 }
 
 const locks = new LockManager({ store: engines.locks, ttlMs });

@@ -62,6 +62,8 @@ export class WorkerProcess {
   metrics: ConsumerMetrics | null = null;
   /** How many batches it has begun. */
   batches = 0;
+  /** How often its gate was closed. Its metrics are not older than that. */
+  closings = 0;
 
   constructor(order: Order) {
     this.#child = fork(PROGRAM, [], {
@@ -70,8 +72,12 @@ export class WorkerProcess {
     });
     this.exited = once(this.#child, 'exit');
     this.#child.on('message', (message: { is: string; metrics: ConsumerMetrics }) => {
-      if (message.is === 'working') this.batches += 1;
-      else this.metrics = message.metrics;
+      if (message.is === 'working') {
+        this.batches += 1;
+        return;
+      }
+      if (message.is === 'closed') this.closings += 1;
+      this.metrics = message.metrics;
     });
   }
 
@@ -88,8 +94,14 @@ export class WorkerProcess {
   }
 
   /** While its gate is closed, its reducers wait. */
-  send(message: 'close the gate' | 'open the gate'): void {
-    this.#child.send(message);
+  async closeGate(): Promise<void> {
+    const before = this.closings;
+    this.#child.send('close the gate');
+    await until('its gate is closed', () => this.closings > before);
+  }
+
+  openGate(): void {
+    this.#child.send('open the gate');
   }
 
   async stop(): Promise<void> {
@@ -127,9 +139,12 @@ export abstract class Bookkeeping {
   /** Contributions to four accounts, every tenth published twice; poison, and bodies that do not parse. */
   async publish(count: number): Promise<void> {
     const producer = this.publisher();
-    const sent: Promise<string>[] = [];
+    const sent: Promise<void>[] = [];
     const send = (id: string, content: string, key: string): void => {
-      sent.push(producer.publish({ id, content, key }));
+      // A queue has no leader while its nodes elect one.
+      const publish = (): Promise<boolean> =>
+        producer.publish({ id, content, key }).then(() => true);
+      sent.push(until(`${id} is published`, publish, PATIENCE_MS));
     };
     const first = this.#published;
     this.#published += count;

@@ -190,7 +190,7 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
     });
 
     test('after a confirm that did not come, the next message takes another connection', async () => {
-      const producer = keep(publisher({ url: proxied(), queue, confirmTimeoutMs: 300 }));
+      const producer = keep(publisher({ url: proxied(), queue, confirmTimeoutMs: 3_000 }));
       await producer.publish({ content: '1' });
       proxy.blackholeSome(() => true);
       await expect(producer.publish({ content: '2' })).rejects.toMatchObject({ fault: 'unknown' });
@@ -213,7 +213,8 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
     test('a broker that hangs confirms nothing, and it is said in time', async () => {
       const timeouts = { confirmTimeoutMs: 300, connectTimeoutMs: 300 };
       const producer = keep(publisher({ url: proxied(), queue, ...timeouts }));
-      await producer.publish({ id: 'a', content: '{}' });
+      // A broker that is only slow is late for these, too.
+      await until('it is connected', () => producer.publish({ content: '{}' }).then(() => true));
       proxy.blackhole();
       const failed = producer.publish({ id: 'b', content: '{}' });
       await expect(failed).rejects.toMatchObject({ fault: 'unknown' });
@@ -232,7 +233,7 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
       const program = `
         import { publisher } from 'leasehold/rabbitmq';
         const { BROKER: url } = process.env;
-        const producer = publisher({ url, queue: 'q', confirmTimeoutMs: 300, connectTimeoutMs: 300 });
+        const producer = publisher({ url, queue: 'q', confirmTimeoutMs: 3000, connectTimeoutMs: 3000 });
         await producer.publish({ content: '1' });
         process.send('published');
         await new Promise((resolve) => process.once('message', resolve));
@@ -247,7 +248,8 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
         stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       });
       try {
-        await once(child, 'message');
+        const [said] = await Promise.race([once(child, 'message'), once(child, 'exit')]);
+        expect(said).toBe('published');
         proxy.blackhole();
         child.send('go on');
         await until('it has ended', () => child.exitCode !== null);
@@ -259,7 +261,7 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
 
     test('while the broker is short of memory, acknowledgements go through and free it', async () => {
       await publish('a', 'b', 'c');
-      const reader = await new Reader({ prefetch: 1, confirmTimeoutMs: 300 }).open();
+      const reader = await new Reader({ prefetch: 1, confirmTimeoutMs: 3_000 }).open();
       const [first] = await reader.has(1);
       // The connection that publishes is there, and gets blocked.
       await reader.source.deadLetter([envelopeOf(first)], { reason: 'failed', detail: 'no' });
@@ -474,12 +476,14 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
       await publish('a');
       const reader = await new Reader().open();
       const [delivery] = await reader.has(1);
-      await reader.source.republish([envelopeOf(delivery)], 500);
+      // Long enough for the queue to be gone by then.
+      const delayMs = 5_000;
+      await reader.source.republish([envelopeOf(delivery)], delayMs);
       await reader.source.acknowledge(reader.deliveries);
       await reader.source.close();
       await channel.deleteQueue(queue);
       // By default, the broker would have dropped the copy after this.
-      await new Promise((resolve) => setTimeout(resolve, 500 + A_WHILE_MS));
+      await new Promise((resolve) => setTimeout(resolve, delayMs + A_WHILE_MS));
       expect(await isThere(queue)).toBe(false);
       const other = await new Reader().open();
       await other.has(1);
@@ -516,7 +520,7 @@ lane('RabbitMQ', TOOLS.rabbitmq, () => {
 
     test('a copy that its queue does not confirm goes to another one', async () => {
       await publish('a');
-      const reader = await new Reader({ confirmTimeoutMs: 500 }).open();
+      const reader = await new Reader({ confirmTimeoutMs: 3_000 }).open();
       const [delivery] = await reader.has(1);
       await reader.source.republish([envelopeOf(delivery)], 500);
       await reader.has(2);

@@ -4,7 +4,7 @@
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { inspect } from 'node:util';
-import { CHANNELS, type LeaseStore, LockManager } from 'leasehold';
+import { CHANNELS, type LeaseStore, LockManager, type LockManagerOptions } from 'leasehold';
 import { type ZooKeeperOptions, zookeeper } from 'leasehold/zookeeper';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { freePort, until } from '../servers/processes.ts';
@@ -53,17 +53,18 @@ lane('secrets of ZooKeeper', TOOLS.zookeeper, () => {
   });
 
   function from(options: Partial<ZooKeeperOptions>): LeaseStore {
-    return zookeeper({ connect: server.address, root: ROOT, requestTimeoutMs: 300, ...options });
+    return zookeeper({ connect: server.address, root: ROOT, requestTimeoutMs: 10_000, ...options });
   }
 
-  function manager(store: LeaseStore): LockManager {
-    const locks = new LockManager({ store, waitMs: 600, ttlMs: 1_000 });
+  function manager(store: LeaseStore, options: Partial<LockManagerOptions> = {}): LockManager {
+    const locks = new LockManager({ waitMs: 10_000, ttlMs: 10_000, ...options, store });
     managers.push(locks);
     return locks;
   }
 
+  /** Of one attempt: what is not to be had would be tried for as long as there is to wait. */
   async function refusalOf(store: LeaseStore): Promise<unknown> {
-    const locks = manager(store);
+    const locks = manager(store, { waitMs: 0 });
     const error: unknown = await locks.acquire('key').catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(Error);
     for (const one of [error, store, locks]) expectNoSecret(one);
@@ -73,7 +74,7 @@ lane('secrets of ZooKeeper', TOOLS.zookeeper, () => {
   test('an identity that is right, in a URL: its lease, its store, its manager, its loss', async () => {
     const proxy = await TcpProxy.start(server.port);
     const store = zookeeper(`zookeeper://owner:${WRITTEN}@127.0.0.1:${proxy.port}${ROOT}`);
-    const locks = manager(store);
+    const locks = manager(store, { ttlMs: 1_000 });
     const lease = await locks.acquire('key');
     for (const one of [lease, store, locks]) expectNoSecret(one);
     proxy.refuse();
@@ -98,7 +99,8 @@ lane('secrets of ZooKeeper', TOOLS.zookeeper, () => {
 
   test('a server that is not there', async () => {
     const connect = `127.0.0.1:${await freePort()}`;
-    const error = await refusalOf(from({ connect, auth: digest(`owner:${SECRET}`) }));
+    const auth = digest(`owner:${SECRET}`);
+    const error = await refusalOf(from({ connect, auth, requestTimeoutMs: 300 }));
     expect(error).toMatchObject({ code: 'STORE_UNAVAILABLE' });
   });
 });

@@ -36,7 +36,7 @@ lane('lines of ZooKeeper', TOOLS.zookeeper, () => {
   });
 
   async function open(connect = server.address): Promise<LeaseStore> {
-    const store = zookeeper({ connect });
+    const store = zookeeper({ connect, requestTimeoutMs: 60_000 });
     await store.open(() => {});
     closers.push(() => store.close());
     return store;

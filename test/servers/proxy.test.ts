@@ -82,6 +82,20 @@ test('a lost reply: the server has done it, the client finds the connection cut'
   expect(proxy.connections).toBe(2);
 });
 
+test('a reply is lost as well when its connection is cut before it comes', async () => {
+  const client = await open();
+  proxy.blackhole();
+  let isOnItsWay = false;
+  const lost = proxy.loseReply((bytes) => {
+    isOnItsWay = bytes.includes('please');
+    return isOnItsWay;
+  });
+  client.send('please');
+  await until('it is on its way', () => isOnItsWay);
+  proxy.cut();
+  await lost;
+});
+
 test('cuts and refuses', async () => {
   const client = await open();
   proxy.refuse();

@@ -133,6 +133,8 @@ class Link {
     if (this.#isCut) return;
     this.#isCut = true;
     for (const way of BOTH) this.#pipes[way].discard();
+    // Whoever cuts it: the client may not have waited for the reply.
+    this.#losing?.();
     this.#client.destroy();
     // Not reset, or the server would forget what it has not read yet.
     this.#server.end();

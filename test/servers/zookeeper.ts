@@ -12,6 +12,8 @@ const TICK_MS = 200;
 const MAX_STARTS = 5;
 /** Of an ensemble. */
 const SIZE = 3;
+/** Until a proxy is told its server's port. */
+const NOWHERE = 0;
 /**
  * Who follows a leader that does not listen yet is refused, and tries again for some seconds. A
  * connection that is closed instead makes it look for another leader, while the first one waits for
@@ -19,7 +21,7 @@ const SIZE = 3;
  */
 const PATIENT = { patienceMs: 3_000 };
 /** How long a server may take for the answer to four letters. */
-const COMMAND_TIMEOUT_MS = 2_000;
+const COMMAND_TIMEOUT_MS = 20_000;
 /** The same for one that is asked again and again: as it begins, it takes connections and forgets them. */
 const POLL_TIMEOUT_MS = 200;
 
@@ -196,12 +198,14 @@ export class ZooKeeperEnsemble {
 
   static async start(): Promise<ZooKeeperEnsemble> {
     for (let attempt = 1; ; attempt += 1) {
+      const links = await makeLinks();
+      // The proxies listen already: none of these is the port of one.
       const ports = await distinctPorts(3 * SIZE);
       const members = Array.from({ length: SIZE }, (_, index) => ({
         client: ports[3 * index] as number,
         peers: [ports[3 * index + 1] as number, ports[3 * index + 2] as number] as const,
       }));
-      const links = await makeLinks(members);
+      aim(links, members);
       const servers = members.map(({ client, peers }, from) => {
         const settings: Record<string, string> = {};
         for (let to = 0; to < SIZE; to += 1) {
@@ -287,23 +291,29 @@ interface Link {
   readonly proxies: readonly [TcpProxy, TcpProxy];
 }
 
-async function makeLinks(members: readonly Member[]): Promise<Link[]> {
+async function makeLinks(): Promise<Link[]> {
   const links: Link[] = [];
-  for (const from of members.keys()) {
-    for (const [to, { peers }] of members.entries()) {
+  for (let from = 0; from < SIZE; from += 1) {
+    for (let to = 0; to < SIZE; to += 1) {
       if (from === to) continue;
-      const [quorum, election] = peers;
-      const proxies = [TcpProxy.start(quorum, PATIENT), TcpProxy.start(election)] as const;
-      links.push({ from, to, proxies: await Promise.all(proxies) });
+      const quorum = await TcpProxy.start(NOWHERE, PATIENT);
+      links.push({ from, to, proxies: [quorum, await TcpProxy.start(NOWHERE)] });
     }
   }
-  // For an election the server with the higher number dials, to where the other one says that it
-  // is. That must be a proxy as well, or a server that is cut off goes on to take part.
-  for (const { from, to, proxies } of links) {
-    const back = linkOf(links, to, from) as Link;
-    proxies[1].disguise(`:${members[from]?.peers[1]}`, `:${back.proxies[1].port}`);
-  }
   return links;
+}
+
+function aim(links: readonly Link[], members: readonly Member[]): void {
+  for (const { from, to, proxies } of links) {
+    const [quorum, election] = proxies;
+    const { peers } = members[to] as Member;
+    quorum.retarget(peers[0]);
+    election.retarget(peers[1]);
+    // For an election the server with the higher number dials, to where the other one says that it
+    // is. That must be a proxy as well, or a server that is cut off goes on to take part.
+    const back = linkOf(links, to, from) as Link;
+    election.disguise(`:${members[from]?.peers[1]}`, `:${back.proxies[1].port}`);
+  }
 }
 
 function linkOf(links: readonly Link[], from: number, to: number): Link | undefined {
