@@ -235,6 +235,14 @@ export class SentinelGroup {
     return this.servers.find((server) => server.port === Number(port)) as RedisServer;
   }
 
+  /** As the option of `start`, from now on. */
+  async setDownAfter(downAfterMs: number): Promise<void> {
+    const setting = ['main', 'down-after-milliseconds', String(downAfterMs)];
+    for (const port of this.sentinelPorts) {
+      await sentinelCommand(port, 'SENTINEL', 'SET', ...setting);
+    }
+  }
+
   async close(): Promise<void> {
     await Promise.all(this.#sentinels.map((sentinel) => sentinel.end()));
     await Promise.all(this.servers.map((server) => server.close()));
