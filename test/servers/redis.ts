@@ -309,6 +309,13 @@ export class RedisCluster {
     return [...this.masters, ...this.replicas].map(({ port }) => ({ host: HOST, port }));
   }
 
+  /** For how long a master may be silent before a replica takes its place, from now on. All of them have to run. */
+  async setNodeTimeout(nodeTimeoutMs: number): Promise<void> {
+    for (const server of [...this.masters, ...this.replicas]) {
+      await server.command('CONFIG', 'SET', 'cluster-node-timeout', nodeTimeoutMs);
+    }
+  }
+
   async close(): Promise<void> {
     await Promise.all([...this.masters, ...this.replicas].map((server) => server.close()));
   }
