@@ -12,7 +12,7 @@ import {
 } from 'leasehold';
 import { consume } from 'leasehold/consumer';
 import { MemoryQueue, memorySource } from 'leasehold/memory';
-import { redis, redisState } from 'leasehold/redis';
+import { type RedisOptions, redis, redisState } from 'leasehold/redis';
 import { createCluster } from 'redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { slotOf, tagOf } from '../../dist/src/redis/slots.js';
@@ -22,6 +22,10 @@ import { lane, TOOLS } from '../servers/require.ts';
 import { readHistory, startWorkers } from './redis-register.ts';
 
 const HOST = '127.0.0.1';
+/** No failover but those that a test wants. */
+const CALM_MS = 60_000;
+/** For locks whose loss is tried again. */
+const SHORT = { ttlMs: 1_500 };
 
 lane('a Redis cluster', TOOLS.redis, () => {
   let servers: RedisCluster;
@@ -30,6 +34,7 @@ lane('a Redis cluster', TOOLS.redis, () => {
   const note = (reason: unknown) => unhandled.push(reason);
   beforeAll(async () => {
     servers = await RedisCluster.start();
+    await servers.setNodeTimeout(CALM_MS);
   });
   afterAll(() => servers?.close());
   beforeEach(() => {
@@ -42,11 +47,23 @@ lane('a Redis cluster', TOOLS.redis, () => {
     expect(unhandled.splice(0)).toEqual([]);
   });
 
+  /** Whoever is silent is given up soon, until the test is over. */
+  async function failOverSoon(): Promise<void> {
+    closers.push(() => servers.setNodeTimeout(CALM_MS));
+    await servers.setNodeTimeout(1_000);
+  }
+
   const clients = {
-    async ioredis(options: { retryDelayOnClusterDown?: number } = {}): Promise<Cluster> {
+    async ioredis({
+      socketTimeout = 500,
+      ...options
+    }: {
+      socketTimeout?: number;
+      retryDelayOnClusterDown?: number;
+    } = {}): Promise<Cluster> {
       const client = new Cluster([...servers.nodes], {
         slotsRefreshInterval: 500,
-        redisOptions: { socketTimeout: 500 },
+        redisOptions: { socketTimeout },
         ...options,
       });
       client.on('error', () => {});
@@ -54,10 +71,10 @@ lane('a Redis cluster', TOOLS.redis, () => {
       await new Promise<void>((resolve) => client.once('ready', () => resolve()));
       return client;
     },
-    async redis() {
+    async redis({ socketTimeout = 1_000 } = {}) {
       const rootNodes = servers.nodes.map(({ port }) => ({ url: `redis://${HOST}:${port}` }));
       // Its own strategy gives a connection up for good once it has timed out.
-      const socket = { socketTimeout: 1_000, reconnectStrategy: () => 50 };
+      const socket = { socketTimeout, reconnectStrategy: () => 50 };
       const client = createCluster({
         rootNodes,
         defaults: { pingInterval: 200, socket },
@@ -70,9 +87,13 @@ lane('a Redis cluster', TOOLS.redis, () => {
     },
   };
 
-  function manager(client: Parameters<typeof redis>[0], options: Partial<LockManagerOptions> = {}) {
-    const store = redis(client, { requestTimeoutMs: 500 });
-    const locks = new LockManager({ ttlMs: 1_500, ...options, store });
+  function manager(
+    client: Parameters<typeof redis>[0],
+    options: Partial<LockManagerOptions> = {},
+    redisOptions: RedisOptions = {},
+  ) {
+    const store = redis(client, { requestTimeoutMs: 500, ...redisOptions });
+    const locks = new LockManager({ ttlMs: 60_000, ...options, store });
     closers.push(() => locks.close());
     return locks;
   }
@@ -111,7 +132,8 @@ lane('a Redis cluster', TOOLS.redis, () => {
     });
 
     test('names with tags of their own, and several keys on several nodes', async () => {
-      const [one, other] = [manager(await clients[family]()), manager(await clients[family]())];
+      const make = async () => manager(await clients[family](), {}, { requestTimeoutMs: 10_000 });
+      const [one, other] = [await make(), await make()];
       const keys = ['a', 'b', 'c', 'd{user:1}', 'e{user:1}', 'a}b', 'a{b', '{}'];
       expect(new Set(keys.map((key) => slotOf(`lock:${key}`) % 3)).size).toBe(3);
       const set = await one.acquire(keys);
@@ -122,7 +144,9 @@ lane('a Redis cluster', TOOLS.redis, () => {
     });
 
     test('states of many slots, asked for in one turn, travel in runs of their slots', async () => {
-      const state = redisState(await clients[family]());
+      // Each is made once, however slow the machine is.
+      const client = await clients[family]({ socketTimeout: 60_000 });
+      const state = redisState(client, { requestTimeoutMs: 60_000 });
       closers.push(() => state.close());
       await state.open();
       const lease = { tokenText: '9'.padStart(20, '0') };
@@ -138,13 +162,14 @@ lane('a Redis cluster', TOOLS.redis, () => {
 
     test('a slot that moves under load costs nothing but time', { timeout: 120_000 }, async () => {
       const managers = [];
-      for (let index = 0; index < 3; index += 1) managers.push(manager(await clients[family]()));
+      for (let index = 0; index < 3; index += 1)
+        managers.push(manager(await clients[family](), SHORT));
       const workers = startWorkers(managers, await clients[family](), 'moving');
       const slot = slotOf('lock:moving');
       await until('there is load', () => workers.done > 50);
       for (let move = 0; move < 3; move += 1) {
         const from = await masterOf(slot);
-        const to = servers.masters.find((one) => one !== from) as RedisServer;
+        const to = (await mastersNow()).find((one) => one !== from) as RedisServer;
         await moveSlot(slot, from, to);
         const before = workers.done;
         await until('work goes on', () => workers.done > before + 50);
@@ -163,7 +188,7 @@ lane('a Redis cluster', TOOLS.redis, () => {
           const client = await clients[family]();
           return consume<number, number>({
             source: memorySource(queue, { prefetch: 20 }),
-            locks: manager(client),
+            locks: manager(client, SHORT),
             state: redisState(client, { prefix, requestTimeoutMs: 500 }),
             keyOf: () => 'moving',
             maxBatch: 5,
@@ -200,7 +225,7 @@ lane('a Redis cluster', TOOLS.redis, () => {
         await until('work goes on', isIn(settled() + 500));
       }
       clearInterval(timer);
-      const state = redisState(await clients[family](), { prefix });
+      const state = redisState(await clients[family](), { prefix, requestTimeoutMs: 10_000 });
       closers.push(() => state.close());
       await state.open();
       await until('all is settled', isIn(sent.copies));
@@ -234,11 +259,13 @@ lane('a Redis cluster', TOOLS.redis, () => {
       { timeout: 120_000 },
       async (fault) => {
         const managers = [];
-        for (let index = 0; index < 3; index += 1) managers.push(manager(await clients[family]()));
+        for (let index = 0; index < 3; index += 1)
+          managers.push(manager(await clients[family](), SHORT));
         const workers = startWorkers(managers, await clients[family](), 'failing');
         const slot = slotOf('lock:failing');
         await until('there is load', () => workers.done > 50);
         const old = await masterOf(slot);
+        await failOverSoon();
         if (fault === 'pause') old.pause();
         else await old.kill();
         const others = [...servers.masters, ...servers.replicas].filter((one) => one !== old);
@@ -274,6 +301,7 @@ lane('a Redis cluster', TOOLS.redis, () => {
     subscribe(CHANNELS.storeError, note);
     closers.push(() => unsubscribe(CHANNELS.storeError, note));
     // One of three is no majority: it refuses everything, and nobody may take the others' places.
+    await failOverSoon();
     for (const server of others) server.pause();
     await until('it is down', () => isDown(alive));
     const waiting = [locks.acquire(key), ioredisLocks.acquire(key)];
@@ -296,6 +324,7 @@ lane('a Redis cluster', TOOLS.redis, () => {
     const [alive, ...others] = (await mastersNow()) as [RedisServer, ...RedisServer[]];
     const key = await nameOn(alive);
     await (await locks.acquire(key)).release();
+    await failOverSoon();
     for (const server of others) server.pause();
     await until('it is down', () => isDown(alive));
     const claimed = replies.length;

@@ -123,7 +123,8 @@ lane('commits on a master with replicas', TOOLS.redis, () => {
   let group: SentinelGroup;
   const open: StateStore[] = [];
   beforeEach(async () => {
-    group = await SentinelGroup.start();
+    // No failover but those that a test wants.
+    group = await SentinelGroup.start({ downAfterMs: 60_000 });
   });
   afterEach(async () => {
     for (const state of open.splice(0)) await state.close();
@@ -131,7 +132,7 @@ lane('commits on a master with replicas', TOOLS.redis, () => {
   });
 
   async function openState(minReplicas: number): Promise<StateStore> {
-    const options = { minReplicas, replicaTimeoutMs: 200, requestTimeoutMs: 500 };
+    const options = { minReplicas, replicaTimeoutMs: 200, requestTimeoutMs: 10_000 };
     const state = redisState(group.url, options);
     await state.open();
     open.push(state);
@@ -151,6 +152,7 @@ lane('commits on a master with replicas', TOOLS.redis, () => {
     // What is on its way would still be read when they go on.
     await master.command('CLIENT', 'KILL', 'TYPE', 'replica');
     await unreplicated();
+    await group.setDownAfter(500);
     await master.kill();
     for (const replica of others) replica.resume();
     await until('a replica is the master', async () => (await group.master()) !== master);
@@ -222,6 +224,7 @@ lane('commits on a master with replicas', TOOLS.redis, () => {
     })();
     await until('it commits', () => progress.done > 20);
     const master = await group.master();
+    await group.setDownAfter(500);
     await master.kill();
     await until('a replica is the master', async () => (await group.master()) !== master);
     const at = progress.done;

@@ -12,7 +12,7 @@ const client = new Redis(url);
 async function waitOnce(index) {
   const identity = `waiter:${process.pid}:${index}`;
   const locks = new LockManager({
-    store: redis(client),
+    store: redis(client, { requestTimeoutMs: 60_000 }),
     ttlMs: 3_600_000,
     waitMs: 600_000,
     identity,

@@ -1,12 +1,13 @@
 /**
- * A client of Redlock in a process of its own, for a parent that stops it: `node redlock-child.mjs TTL_MS URL…`. Tells
- * when it is ready; each message is a key, which it tries to lock once, and tells whether it believes to hold it.
+ * A client of Redlock in a process of its own, for a parent that stops it: `node redlock-child.mjs TTL_MS MAX_TTL_MS
+ * URL…`. Tells when it is ready; each message is a key, which it tries to lock once, and tells whether it believes to
+ * hold it.
  */
 import { LockManager } from 'leasehold';
 import { redlock } from 'leasehold/redlock';
 
-const [ttlMs, ...urls] = process.argv.slice(2);
-const store = redlock(urls, { maxTtlMs: Number(ttlMs) });
+const [ttlMs, maxTtlMs, ...urls] = process.argv.slice(2);
+const store = redlock(urls, { durable: true, maxTtlMs: Number(maxTtlMs) });
 const locks = new LockManager({ store, ttlMs: Number(ttlMs) });
 
 async function tryOnce(key) {

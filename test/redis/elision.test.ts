@@ -13,6 +13,8 @@ import { RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
 
 const LOCKED = { is: 'locked' };
+/** Nothing here is about time-outs. */
+const PATIENT = { requestTimeoutMs: 10_000 };
 let commits = 0;
 
 lane('states on Redis without their locks', TOOLS.redis, () => {
@@ -31,9 +33,9 @@ lane('states on Redis without their locks', TOOLS.redis, () => {
   });
   beforeEach(async () => {
     await client.flushall();
-    state = redisState(client);
+    state = redisState(client, PATIENT);
     await state.open();
-    elision = state.elision?.(redis(client)) as Elision;
+    elision = state.elision?.(redis(client, PATIENT)) as Elision;
   });
   afterEach(() => state.close());
 
@@ -60,7 +62,7 @@ lane('states on Redis without their locks', TOOLS.redis, () => {
 
   test('whoever waits keeps out, also when nobody has the lock at the moment', async () => {
     const seen = await see('k');
-    const [holder, waiter] = [1, 2].map(() => new LockManager({ store: redis(client) }));
+    const [holder, waiter] = [1, 2].map(() => new LockManager({ store: redis(client, PATIENT) }));
     try {
       await holder?.acquire('k');
       const waiting = waiter?.acquire('k', { waitMs: 60_000 });
@@ -104,7 +106,7 @@ lane('states on Redis without their locks', TOOLS.redis, () => {
   });
 
   test('a late write under a token that is still the highest is noticed', async () => {
-    const values = fenced(client, { prefix: 'state:' });
+    const values = fenced(client, { ...PATIENT, prefix: 'state:' });
     const last = { tokenText: '7'.padStart(20, '0') };
     await values.set('k', 'of its time', last);
     const seen = await see('k');
@@ -126,7 +128,7 @@ lane('states on Redis without their locks', TOOLS.redis, () => {
     const [before] = first;
     if (next?.is !== 'committed' || before?.is !== 'committed') throw new Error('not committed');
     expect(next.fence > before.fence).toBe(true);
-    const locks = new LockManager({ store: redis(client) });
+    const locks = new LockManager({ store: redis(client, PATIENT) });
     const lease = await locks.acquire('k-0');
     expect(lease.tokenText > next.fence).toBe(true);
     await locks.close();
@@ -135,7 +137,7 @@ lane('states on Redis without their locks', TOOLS.redis, () => {
   test('in one turn only those are refused whose own lock is taken', async () => {
     const keys = ['a', 'b', 'c'];
     const [a, b, c] = await Promise.all(keys.map(see));
-    const locks = new LockManager({ store: redis(client) });
+    const locks = new LockManager({ store: redis(client, PATIENT) });
     const lease = await locks.acquire('b');
     const looks = await Promise.all(keys.map((key) => elision.look(key, key, [])));
     expect(looks.map(({ is }) => is)).toEqual(['seen', 'locked', 'seen']);
@@ -150,7 +152,7 @@ lane('states on Redis without their locks', TOOLS.redis, () => {
   });
 
   test('a name that no lock can have is left to the lock, which refuses it', async () => {
-    const unnamed = state.elision?.(redis(client, { prefix: '' }));
+    const unnamed = state.elision?.(redis(client, { ...PATIENT, prefix: '' }));
     expect(await unnamed?.look('k', 'leasehold:epoch', [])).toEqual(LOCKED);
   });
 
@@ -162,11 +164,11 @@ lane('states on Redis without their locks', TOOLS.redis, () => {
       total = '5',
     ) {
       const queue = new MemoryQueue();
-      const locks = new LockManager({ store: redis(locksFrom) });
+      const locks = new LockManager({ store: redis(locksFrom, PATIENT) });
       const consumer = consume<{ key: string; amount: number }, number>({
         source: memorySource(queue),
         locks,
-        state: redisState(from),
+        state: redisState(from, PATIENT),
         keyOf: ({ body }) => body.key,
         reduce: (total, messages) =>
           messages.reduce((sum, { body }) => sum + body.amount, total ?? 0),
@@ -202,7 +204,7 @@ lane('states on Redis without their locks', TOOLS.redis, () => {
     });
 
     test('waits while somebody has the lock', async () => {
-      const other = new LockManager({ store: redis(client) });
+      const other = new LockManager({ store: redis(client, PATIENT) });
       const held = await other.acquire('k');
       const done = elided(client, client);
       const isWaiting = async () => (await client.exists('leasehold:m:lock:k')) === 1;

@@ -10,6 +10,8 @@ import { RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
 
 const KEY = 'total';
+/** Nothing here is about time-outs. */
+const PATIENT = { requestTimeoutMs: 10_000 };
 const tokenOf = (token: bigint) => ({ tokenText: token.toString().padStart(20, '0') });
 const [older, newer] = [tokenOf(9n), tokenOf(10n ** 18n)];
 
@@ -42,7 +44,7 @@ lane('fences on Redis', TOOLS.redis, () => {
     beforeEach(async () => {
       const made = await make();
       end = made.end;
-      register = fenced(made.from);
+      register = fenced(made.from, PATIENT);
     });
     afterEach(() => end());
 
@@ -97,7 +99,7 @@ lane('fences on Redis', TOOLS.redis, () => {
   });
 
   test('the fence outlives the value, and without a value it ends', async () => {
-    const register = fenced(client, { memoryMs: 60_000 });
+    const register = fenced(client, { ...PATIENT, memoryMs: 60_000 });
     await register.set(KEY, 'one', newer, { ttlMs: 1 });
     await expect.poll(async () => (await register.get(KEY, newer)).value).toBeNull();
     await expect(register.set(KEY, 'late', older)).rejects.toThrow(StaleTokenError);
@@ -109,7 +111,7 @@ lane('fences on Redis', TOOLS.redis, () => {
   });
 
   test('the fence is remembered from its last use, however long the value lives', async () => {
-    const register = fenced(client, { memoryMs: 60_000 });
+    const register = fenced(client, { ...PATIENT, memoryMs: 60_000 });
     await register.set(KEY, 'one', newer, { ttlMs: 100_000 });
     expect(await client.pttl(KEY)).toBeGreaterThan(120_000);
     await client.pexpire(KEY, 1_000);
@@ -125,7 +127,7 @@ lane('fences on Redis', TOOLS.redis, () => {
   });
 
   test('what could not be written is refused before the fence is raised', async () => {
-    const register = fenced(client);
+    const register = fenced(client, PATIENT);
     const wrong = [
       register.set(KEY, 'x', newer, { ttlMs: 1.5 }),
       register.set(KEY, 'x', newer, { ttlMs: 0 }),
@@ -139,7 +141,7 @@ lane('fences on Redis', TOOLS.redis, () => {
   });
 
   test('an equal token of another process is refused', async () => {
-    const register = fenced(client);
+    const register = fenced(client, PATIENT);
     await register.set(KEY, 'one', newer);
     await client.hset(KEY, 'o', 'another process');
     await expect(register.set(KEY, 'two', newer)).rejects.toThrow(StaleTokenError);
@@ -147,7 +149,7 @@ lane('fences on Redis', TOOLS.redis, () => {
 
   /** A reads and stalls; B, its successor, reads; A writes; B writes over it. */
   test('reading raises the fence: a fence that only checks writes would lose an update', async () => {
-    const register = fenced(client);
+    const register = fenced(client, PATIENT);
     await register.set(KEY, '100', tokenOf(1n));
     const [a, b] = [tokenOf(2n), tokenOf(3n)];
 
@@ -166,8 +168,8 @@ lane('fences on Redis', TOOLS.redis, () => {
   });
 
   test('leases of a manager pass the fence in turn', async () => {
-    const locks = new LockManager({ store: redis(client) });
-    const register = fenced(client);
+    const locks = new LockManager({ store: redis(client, PATIENT) });
+    const register = fenced(client, PATIENT);
     for (let round = 0; round < 20; round += 1) {
       await locks.withLock(KEY, async (lease) => {
         const { value } = await register.get(KEY, lease);

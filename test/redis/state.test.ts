@@ -10,6 +10,8 @@ import { lane, TOOLS } from '../servers/require.ts';
 import { recordOf } from './record.ts';
 
 const HOUR_MS = 3_600_000;
+/** Nothing here is about time-outs. */
+const PATIENT = { requestTimeoutMs: 10_000 };
 const lease = tokenOf(10n ** 18n);
 
 function tokenOf(token: bigint): { tokenText: string } {
@@ -35,7 +37,7 @@ lane('states on Redis', TOOLS.redis, () => {
   beforeEach(() => client.flushall());
 
   async function open(windowMs = HOUR_MS) {
-    const state = redisState(client, { windowMs });
+    const state = redisState(client, { ...PATIENT, windowMs });
     await state.open();
     return state;
   }
@@ -72,7 +74,7 @@ lane('states on Redis', TOOLS.redis, () => {
   test('a state is a fenced value, and both share one fence', async () => {
     const state = await open();
     await state.commit(commit('k', 0, [message('a')]));
-    const values = fenced(client, { prefix: 'state:' });
+    const values = fenced(client, { ...PATIENT, prefix: 'state:' });
     expect(await values.get('k', lease)).toEqual({ value: 'v', version: 1 });
     const older = await state.load('k', tokenOf(1n), []);
     expect(older).toEqual({ is: 'stale', fence: lease.tokenText });
@@ -81,7 +83,7 @@ lane('states on Redis', TOOLS.redis, () => {
 
   test('a state that began as a fenced value outlives what that value would have had', async () => {
     const state = await open();
-    const values = fenced(client, { prefix: 'state:' });
+    const values = fenced(client, { ...PATIENT, prefix: 'state:' });
     await values.set('k', 'short', lease, { ttlMs: 1 });
     await until('it has expired', async () => (await values.get('k', lease)).value === null);
     await values.set('l', 'long', lease, { ttlMs: HOUR_MS });
@@ -272,7 +274,7 @@ lane('states on Redis', TOOLS.redis, () => {
     await state.commit(commit('j', 0, [message('elsewhere')]));
     const elsewhere = await loaded([message('elsewhere')]);
     expect(await state.commit(commit('j', 1, elsewhere))).toMatchObject({ is: 'known' });
-    const others = redisState(client, { windowMs: HOUR_MS, prefix: 'other:' });
+    const others = redisState(client, { ...PATIENT, windowMs: HOUR_MS, prefix: 'other:' });
     await others.open();
     const there = [message('there')];
     await others.commit(commit('k', 0, there));

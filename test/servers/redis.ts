@@ -235,6 +235,14 @@ export class SentinelGroup {
     return this.servers.find((server) => server.port === Number(port)) as RedisServer;
   }
 
+  /** As the option of `start`, from now on. */
+  async setDownAfter(downAfterMs: number): Promise<void> {
+    const setting = ['main', 'down-after-milliseconds', String(downAfterMs)];
+    for (const port of this.sentinelPorts) {
+      await sentinelCommand(port, 'SENTINEL', 'SET', ...setting);
+    }
+  }
+
   async close(): Promise<void> {
     await Promise.all(this.#sentinels.map((sentinel) => sentinel.end()));
     await Promise.all(this.servers.map((server) => server.close()));
@@ -299,6 +307,13 @@ export class RedisCluster {
 
   get nodes(): { host: string; port: number }[] {
     return [...this.masters, ...this.replicas].map(({ port }) => ({ host: HOST, port }));
+  }
+
+  /** For how long a master may be silent before a replica takes its place, from now on. All of them have to run. */
+  async setNodeTimeout(nodeTimeoutMs: number): Promise<void> {
+    for (const server of [...this.masters, ...this.replicas]) {
+      await server.command('CONFIG', 'SET', 'cluster-node-timeout', nodeTimeoutMs);
+    }
   }
 
   async close(): Promise<void> {
