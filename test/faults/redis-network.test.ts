@@ -127,7 +127,7 @@ lane('the network before a Redis server', TOOLS.redis, () => {
       'while %s a lease ends by its deadline, and what arrives late does no harm',
       async (_, ways) => {
         // Long enough to find them waiting on a machine that stalls.
-        const options = { ttlMs: 4_000 };
+        const options = { ttlMs: 2_500 };
         const [one, other] = [await manager(family, options), await manager(family, options)];
         const lease = await one.acquire(KEY);
         const next = other.acquire(KEY);
