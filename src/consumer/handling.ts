@@ -43,7 +43,10 @@ export class Handling implements Work {
       const failure = await this.#try(key, [item], lease);
       if (isLost(lease) || this.#calls.isHalted) {
         this.#settling.failed(failures);
-        return { items: items.slice(index), setback: 'lost' };
+        // What was handled is acknowledged already, also when all was halted meanwhile.
+        const isDone = failure === null && !isLost(lease);
+        const left = items.slice(isDone ? index + 1 : index);
+        return left.length > 0 ? { items: left, setback: 'lost' } : null;
       }
       if (failure) failures.push({ item, cause: failure.cause });
     }

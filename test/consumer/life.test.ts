@@ -185,6 +185,32 @@ test('what a handler did when its lease was lost does not count, and is no failu
   expect(consumer.metrics()).toMatchObject({ failed: 0, setbacks: { lost: 1 } });
 });
 
+test('what a handler ends after all was halted is acknowledged, and not given back', async () => {
+  const setting = makeSetting();
+  for (const id of ['m1', 'm2', 'm3']) contribute(setting.queue, id, 1);
+  let end: () => void = () => {};
+  const batches: (readonly string[])[] = [];
+  const consumer = consume<Contribution>({
+    source: memorySource(setting.queue),
+    locks: setting.locks,
+    keyOf,
+    handle: async (messages) => {
+      batches.push(messages.map(({ id }) => id));
+      // Which of them was wrong is not known: each is tried by itself.
+      if (batches.length === 1) throw new Error('not all at once');
+      await new Promise<void>((resolve) => {
+        end = resolve;
+      });
+    },
+  });
+  await until(() => batches.length === 2);
+  await consumer.stop({ graceMs: 0 });
+  end();
+  await until(() => consumer.metrics().inFlight === 0);
+  expect(batches).toEqual([['m1', 'm2', 'm3'], ['m1']]);
+  expect(consumer.metrics()).toMatchObject({ delivered: 3, applied: 1, released: 2, inFlight: 0 });
+});
+
 test('a single attempt at the lock does not find it taken by its own lane', async () => {
   const setting = makeSetting();
   for (let n = 0; n < 100; n += 1) contribute(setting.queue, `m${n}`, 1);
