@@ -13,9 +13,8 @@ import type { ElidedCommitOutcome, Elision, Sight } from './contracts.ts';
 import type { Base } from './kept.ts';
 import type { Item } from './message.ts';
 import type { Metrics } from './metrics.ts';
-import type { Reducer } from './reducer.ts';
+import { isPromise, type Reducer } from './reducer.ts';
 import type { Settling } from './settling.ts';
-import { isPromise } from './work.ts';
 
 /**
  * Commits that are tried for one batch, before it waits for the lock, under which nobody else is faster. Against one other

@@ -5,7 +5,6 @@ import type { Base } from './kept.ts';
 import type { Item } from './message.ts';
 import type { Reduction } from './options.ts';
 import type { Failure } from './settling.ts';
-import { isPromise } from './work.ts';
 
 /** What the reducer made of some messages. */
 export interface Reduced {
@@ -82,4 +81,9 @@ export class Reducer {
   #decode(text: string | null): unknown {
     return text === null ? null : this.#reduction.codec.decode(text);
   }
+}
+
+/** Asynchronous reducers are waited for, and synchronous ones cost no turn of the queue. */
+export function isPromise<T>(value: T | Promise<T>): value is Promise<T> {
+  return typeof (value as Partial<Promise<T>> | null)?.then === 'function';
 }

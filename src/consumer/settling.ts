@@ -106,12 +106,9 @@ export class Settling {
     const over: Item[] = [];
     for (const item of items) {
       const delayMs = nextDelayMs(attempts, item.envelope.busyCount + 1);
-      if (delayMs === null) over.push(item);
-      else {
-        const group = later.get(delayMs);
-        if (group) group.push(item);
-        else later.set(delayMs, [item]);
-      }
+      const group = delayMs === null ? over : later.get(delayMs);
+      if (group) group.push(item);
+      else later.set(delayMs as number, [item]);
     }
     for (const [delayMs, group] of later) this.#calls.track(this.#defer('busy', group, delayMs));
     if (over.length > 0) this.dead(over, 'busy', cause.message);

@@ -31,8 +31,3 @@ export function epochOf(lease: Lease): bigint {
 export function isLost(lease: Lease): boolean {
   return lease.state === 'lost';
 }
-
-/** Asynchronous handlers are waited for, and synchronous ones cost no turn of the queue. */
-export function isPromise<T>(value: T | Promise<T>): value is Promise<T> {
-  return typeof (value as Partial<Promise<T>> | null)?.then === 'function';
-}
