@@ -10,7 +10,7 @@
 import type { Calls } from './calls.ts';
 import type { Commits } from './commits.ts';
 import type { ElidedCommitOutcome, Elision, Sight } from './contracts.ts';
-import type { Base } from './kept.ts';
+import { asStored, type Base } from './kept.ts';
 import type { Item } from './message.ts';
 import type { Metrics } from './metrics.ts';
 import { isPromise, type Reducer } from './reducer.ts';
@@ -159,11 +159,6 @@ export class Eliding {
 
 function wasDelivered({ isRedelivered }: Item): boolean {
   return isRedelivered;
-}
-
-/** What a reducer did to the state in its hands does not matter. */
-function asStored(base: Base): Base {
-  return { ...base, state: undefined };
 }
 
 function baseOf({ version, fence, value }: Sight): Base {

@@ -20,6 +20,11 @@ export interface Base {
   readonly state: unknown;
 }
 
+/** What a reducer did to the state in its hands does not matter. */
+export function asStored(base: Base): Base {
+  return { ...base, state: undefined };
+}
+
 /** Stays in its map when its state is taken out: entries that come and go would have the map made anew all the time. */
 interface Entry {
   base: Base | null;

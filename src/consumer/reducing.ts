@@ -9,7 +9,7 @@ import { Commits } from './commits.ts';
 import type { Commit, CommitOutcome, Mark } from './contracts.ts';
 import type { Setback } from './diagnostics.ts';
 import { Eliding } from './eliding.ts';
-import type { Base } from './kept.ts';
+import { asStored, type Base } from './kept.ts';
 import type { Item } from './message.ts';
 import type { Metrics } from './metrics.ts';
 import type { Reduction, Settings } from './options.ts';
@@ -66,7 +66,7 @@ export class Reducing implements Work {
       if (!reduced || reduced.done.length === 0) {
         if (isLost(lease)) return { items, setback: 'lost' };
         // Nothing was written, and what the reducer did to the state in its hands does not matter.
-        kept?.put(key, { ...base, state: undefined });
+        kept?.put(key, asStored(base));
         this.#settling.failed(reduced?.failures ?? []);
         return null;
       }
@@ -83,7 +83,7 @@ export class Reducing implements Work {
       }
       if (outcome.is === 'known') items = this.#settling.known(items, outcome.marks);
       if (outcome.is === 'too-old') items = this.#settling.tooOld(items, outcome.ids);
-      base = outcome.is === 'moved' ? null : { ...base, state: undefined };
+      base = outcome.is === 'moved' ? null : asStored(base);
     }
     return { items, setback: 'moved' };
   }

@@ -31,7 +31,10 @@ export interface Entry {
   isInDoubt: boolean;
   /** The creation that is under way, and what it found. */
   entering: Promise<readonly string[] | null> | null;
-  /** A node that is not known is looked for, to remove it. Claims wait for that: what they made meanwhile would be nobody's. */
+  /**
+   * A node that is not known is looked for, to remove it. Claims wait for that: what they made
+   * meanwhile would be nobody's.
+   */
   leaving: Promise<DropOutcome> | null;
   /** Whose change it waits for. */
   watched: string | null;

@@ -106,13 +106,13 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'the reducer runs again on the state that it has changed',
     file: 'consumer/reducing.js',
-    find: "base = outcome.is === 'moved' ? null : { ...base, state: undefined };",
+    find: "base = outcome.is === 'moved' ? null : asStored(base);",
     replace: "base = outcome.is === 'moved' ? null : base;",
   },
   {
     name: 'a state that came to nothing is kept as the reducer left it',
     file: 'consumer/reducing.js',
-    find: 'kept?.put(key, { ...base, state: undefined });',
+    find: 'kept?.put(key, asStored(base));',
     replace: 'kept?.put(key, base);',
   },
   {
@@ -148,8 +148,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'without the lock, too, a state is used again as the reducer left it',
     file: 'consumer/eliding.js',
-    find: 'return { ...base, state: undefined };',
-    replace: 'return base;',
+    find: 'return { base: asStored(base), items: settling.known(items, outcome.marks) };',
+    replace: 'return { base, items: settling.known(items, outcome.marks) };',
   },
   {
     name: 'what is too old for a commit without the lock is committed with the rest',

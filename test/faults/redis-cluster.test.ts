@@ -17,13 +17,11 @@ import { createCluster } from 'redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { slotOf, tagOf } from '../../dist/src/redis/slots.js';
 import { until } from '../servers/processes.ts';
-import { RedisCluster, type RedisServer } from '../servers/redis.ts';
+import { CALM_MS, RedisCluster, type RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
 import { readHistory, startWorkers } from './redis-register.ts';
 
 const HOST = '127.0.0.1';
-/** No failover but those that a test wants. */
-const CALM_MS = 60_000;
 /** For locks whose loss is tried again. */
 const SHORT = { ttlMs: 1_500 };
 
@@ -33,8 +31,7 @@ lane('a Redis cluster', TOOLS.redis, () => {
   const unhandled: unknown[] = [];
   const note = (reason: unknown) => unhandled.push(reason);
   beforeAll(async () => {
-    servers = await RedisCluster.start();
-    await servers.setNodeTimeout(CALM_MS);
+    servers = await RedisCluster.start(3, 1, CALM_MS);
   });
   afterAll(() => servers?.close());
   beforeEach(() => {

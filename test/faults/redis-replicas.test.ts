@@ -9,12 +9,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vi
 import { makeClient } from '../conformance/fixtures/redis-client.mjs';
 import { until } from '../servers/processes.ts';
 import { TcpProxy } from '../servers/proxy.ts';
-import { RedisServer, SentinelGroup } from '../servers/redis.ts';
+import { CALM_MS, RedisServer, SentinelGroup } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
 import { readHistory, startWorkers } from './redis-register.ts';
-
-/** No failover but those that a test wants. */
-const CALM_MS = 60_000;
 
 lane('a Redis master behind Sentinel', TOOLS.redis, () => {
   let group: SentinelGroup;

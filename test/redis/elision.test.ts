@@ -9,12 +9,10 @@ import { MemoryQueue, memorySource } from 'leasehold/memory';
 import { fenced, redis, redisState } from 'leasehold/redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { until } from '../servers/processes.ts';
-import { RedisServer } from '../servers/redis.ts';
+import { PATIENT, RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
 
 const LOCKED = { is: 'locked' };
-/** Nothing here is about time-outs. */
-const PATIENT = { requestTimeoutMs: 10_000 };
 let commits = 0;
 
 lane('states on Redis without their locks', TOOLS.redis, () => {

@@ -6,12 +6,10 @@ import { InvalidArgumentError, LockManager } from 'leasehold';
 import { type Fence, fenced, redis, StaleTokenError } from 'leasehold/redis';
 import { createClient } from 'redis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { RedisServer } from '../servers/redis.ts';
+import { PATIENT, RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
 
 const KEY = 'total';
-/** Nothing here is about time-outs. */
-const PATIENT = { requestTimeoutMs: 10_000 };
 const tokenOf = (token: bigint) => ({ tokenText: token.toString().padStart(20, '0') });
 const [older, newer] = [tokenOf(9n), tokenOf(10n ** 18n)];
 

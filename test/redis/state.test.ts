@@ -5,13 +5,11 @@ import type { Redis } from 'ioredis';
 import { fenced, redisState } from 'leasehold/redis';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { until } from '../servers/processes.ts';
-import { RedisServer } from '../servers/redis.ts';
+import { PATIENT, RedisServer } from '../servers/redis.ts';
 import { lane, TOOLS } from '../servers/require.ts';
 import { recordOf } from './record.ts';
 
 const HOUR_MS = 3_600_000;
-/** Nothing here is about time-outs. */
-const PATIENT = { requestTimeoutMs: 10_000 };
 const lease = tokenOf(10n ** 18n);
 
 function tokenOf(token: bigint): { tokenText: string } {

@@ -56,11 +56,13 @@ lane('what a lock of Redlock says', TOOLS.redis, () => {
     until(what, async () => (await values()).every(is));
   /** Keeps the lock for whoever was told, for a long time; false when the second that it was kept for had gone by. */
   async function keepOn(): Promise<boolean> {
-    let kept: (string | null)[];
-    do {
-      kept = await values();
-      if (kept.includes(null)) return false;
-    } while (kept.some((value) => value !== RESERVED));
+    let isOver = false;
+    await until('it is kept, or was', async () => {
+      const kept = await values();
+      isOver = kept.includes(null);
+      return isOver || kept.every((value) => value === RESERVED);
+    });
+    if (isOver) return false;
     const made = await Promise.all(clients.map((client) => client.pexpire(LOCK, TTL_MS)));
     return !made.includes(0);
   }

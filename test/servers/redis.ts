@@ -144,6 +144,10 @@ export type More = () => readonly string[];
 
 const NOTHING_MORE: More = () => [];
 const [REPLICAS, SENTINELS] = [2, 3];
+/** For how long a master may be silent where no failover is wanted, on a machine that stalls. */
+export const CALM_MS = 60_000;
+/** Of clients in tests that are not about time-outs, on a machine that stalls. */
+export const PATIENT = { requestTimeoutMs: 10_000 };
 
 /** A master, its replicas, and Sentinels that watch them. */
 export class SentinelGroup {

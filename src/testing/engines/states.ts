@@ -65,17 +65,18 @@ async function committed(state: StateStore, parts: Partial<Commit>): Promise<voi
 }
 
 /** Commits a message as `make` dates it; again, and dated anew, where it had become too old on its way. */
-async function committedInTime(
+function committedInTime(
+  trial: Trial,
   state: StateStore,
   make: () => CommitMessage,
 ): Promise<CommitMessage> {
-  for (;;) {
+  return trial.until('a message arrives in time', async () => {
     const message = make();
     const outcome = await state.commit(commitOf({ messages: [message] }));
-    if (outcome.is === 'too-old') continue;
+    if (outcome.is === 'too-old') return false;
     assert.deepEqual(outcome, { is: 'committed', version: 1 });
     return message;
-  }
+  });
 }
 
 const known = (...marks: [string, Mark][]) => ({ is: 'known', marks: new Map(marks) });
@@ -301,7 +302,7 @@ async function neverAppliedAgain(trial: Trial, state: StateStore, it: CommitMess
 
 async function windowEnds(trial: Trial): Promise<void> {
   const state = await trial.engine();
-  const message = await committedInTime(state, () => messageOf('a'));
+  const message = await committedInTime(trial, state, () => messageOf('a'));
   await neverAppliedAgain(trial, state, message);
 }
 
@@ -309,7 +310,7 @@ async function windowEnds(trial: Trial): Promise<void> {
 function laterCopy(see: (state: StateStore, copy: CommitMessage) => Promise<unknown>) {
   return async (trial: Trial): Promise<void> => {
     const state = await trial.engine();
-    const early = await committedInTime(state, () =>
+    const early = await committedInTime(trial, state, () =>
       messageOf('a', { publishedAtMs: Date.now() - SHORT_WINDOW_MS + 700 }),
     );
     const late = { ...early, publishedAtMs: Date.now() + SHORT_WINDOW_MS / 2 };

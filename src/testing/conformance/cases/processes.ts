@@ -128,6 +128,12 @@ async function stoppedWaiter(trial: Trial): Promise<void> {
   const token = held.tokenText;
   await held.release();
   assert((await trial.settles('the lease of who was stopped', acquired)) > token);
+  await trial.until('it holds the key', async () => {
+    if ((await stopped.call('report', 'late')).isHeld) return true;
+    // A machine that was busy for longer than the ttl has cost it the lease: then it has to get it again.
+    await trial.settles('its lease again', stopped.call('acquire', 'late', KEY, {}));
+    return false;
+  });
 }
 
 async function endsByItself(trial: Trial): Promise<void> {
